@@ -1,0 +1,259 @@
+//! What happens in a run. Terminal, `--json`, log files and the journal consume the same events; nothing else tells
+//! the outside what a run does.
+
+use crate::base::failure::{Exit, Failure, Place};
+use crate::base::ids::RunId;
+use crate::base::plan::Plan;
+use chrono::{DateTime, FixedOffset};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// One event of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub time: DateTime<FixedOffset>,
+    /// What.
+    pub what: What,
+}
+
+/// How a run treats the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Acts.
+    Live,
+    /// Shows what it would do.
+    DryRun,
+}
+
+/// How a step, an action or a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// Failed.
+    Failed,
+    /// Failed, and the playbook said in advance that it may.
+    Tolerated,
+    /// A dry run could not know it.
+    Unknown,
+}
+
+/// Level of a line meant for people; the guide's four log patterns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// `✅ SUCCESS - `
+    Success,
+    /// `ℹ️  INFO - `
+    Info,
+    /// `⚠️  WARN - `
+    Warn,
+    /// `❌ ERROR - `
+    Error,
+}
+
+impl Level {
+    /// The guide's pattern that begins such a line.
+    pub fn pattern(self) -> &'static str {
+        match self {
+            Self::Success => "✅ SUCCESS - ",
+            Self::Info => "ℹ️  INFO - ",
+            Self::Warn => "⚠️  WARN - ",
+            Self::Error => "❌ ERROR - ",
+        }
+    }
+}
+
+/// The alert of a run: the guide's JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// `success`, `warning`, `error`, or what the playbook says.
+    pub status: String,
+    /// One sentence for a person.
+    pub message: String,
+    /// ISO 8601 with offset.
+    pub timestamp: String,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum What {
+    /// A run begins.
+    RunBegun {
+        /// Its id.
+        run: RunId,
+        /// Playbook name.
+        playbook: String,
+        /// Where the playbook came from: a path, or `embedded`.
+        origin: String,
+        /// SHA-256 of playbook and modules.
+        code: String,
+        /// Live or dry.
+        mode: Mode,
+        /// Parameters; secret ones as `***`.
+        params: serde_json::Map<String, serde_json::Value>,
+        /// Process id.
+        pid: u32,
+        /// Version of Lifeboat.
+        lifeboat: String,
+    },
+    /// A setting was resolved: what, its value, where each part came from.
+    Resolved {
+        /// For example `postgres`.
+        what: String,
+        /// For example `shop at db1:5432 as app`.
+        value: String,
+        /// For example `host from DB_HOST`.
+        from: Vec<String>,
+    },
+    /// A step begins.
+    StepBegun {
+        /// Path of step names, with occurrence from the second on: `Dump`, `Dump#2`, `All/Dump`.
+        step: String,
+    },
+    /// A step ended.
+    StepEnded {
+        /// Path of step names.
+        step: String,
+        /// How.
+        outcome: Outcome,
+        /// Milliseconds.
+        millis: u64,
+        /// Why, unless it is done.
+        failure: Option<Failure>,
+    },
+    /// An observation was made.
+    Observed {
+        /// Its NAME.
+        name: String,
+        /// The question in one line.
+        question: String,
+        /// The answer in short, or `(known after run)`.
+        answer: String,
+    },
+    /// An action was planned; a dry run ends here.
+    Planned {
+        /// Its NAME.
+        action: String,
+        /// The step it stands in.
+        step: String,
+        /// Where in the playbook.
+        at: Option<Place>,
+        /// The plan.
+        plan: Plan<serde_json::Value>,
+    },
+    /// An action begins.
+    ActionBegun {
+        /// Its NAME.
+        action: String,
+        /// Number of the action in this run, from 1.
+        number: u64,
+    },
+    /// A destructive effect is about to happen; durable before it does.
+    Intent {
+        /// Number of the action.
+        number: u64,
+        /// What is going to be destroyed or replaced.
+        intent: String,
+    },
+    /// Progress of the action that runs.
+    Progress(Progress),
+    /// An action ended well.
+    ActionEnded {
+        /// Its NAME.
+        action: String,
+        /// Number of the action.
+        number: u64,
+        /// Output as tagged JSON.
+        output: serde_json::Value,
+        /// One line for people.
+        summary: String,
+        /// Milliseconds.
+        millis: u64,
+    },
+    /// An action failed.
+    ActionFailed {
+        /// Its NAME.
+        action: String,
+        /// Number of the action.
+        number: u64,
+        /// Why.
+        failure: Failure,
+        /// Milliseconds.
+        millis: u64,
+    },
+    /// A line from a child process.
+    Output {
+        /// Program.
+        program: String,
+        /// `stdout` or `stderr`.
+        stream: String,
+        /// The line, masked.
+        line: String,
+    },
+    /// A line for people. A `Warn` makes the run complete with warnings.
+    Log {
+        /// Level.
+        level: Level,
+        /// Text.
+        message: String,
+    },
+    /// Part of a dry run could not be known.
+    Incomplete {
+        /// The step.
+        step: String,
+        /// Why.
+        reason: String,
+        /// Where.
+        at: Option<Place>,
+    },
+    /// The playbook set the run's alert.
+    AlertSet(Alert),
+    /// The alert was delivered, or given up.
+    AlertSent {
+        /// Whether the receiver accepted it.
+        delivered: bool,
+        /// Receiver's host, or why it failed.
+        detail: String,
+    },
+    /// A run ended.
+    RunEnded {
+        /// Exit code.
+        exit: Exit,
+        /// Milliseconds.
+        millis: u64,
+        /// The failure that ended it.
+        failure: Option<Failure>,
+        /// Warnings and tolerated failures.
+        warnings: Vec<String>,
+        /// Value of the playbook's last expression, if it has a codec.
+        value: Option<serde_json::Value>,
+    },
+}
+
+/// Progress of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done, for example `dump shop`.
+    pub label: String,
+    /// Units done.
+    pub done: u64,
+    /// Units in all, if known or estimated.
+    pub total: Option<u64>,
+    /// `bytes`, `files`, `backups`.
+    pub unit: String,
+}
+
+/// Receives events.
+pub trait EventSink: Send + Sync {
+    /// Takes one event. Must not block for long and must not fail: a journal that cannot be written is reported by the
+    /// intent of the next destructive effect.
+    fn event(&self, event: &Event);
+}
+
+/// A sink shared by everything in a run.
+pub type Events = Arc<dyn EventSink>;

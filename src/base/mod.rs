@@ -1,0 +1,11 @@
+//! Layer 0: values without effects, shared by every other layer.
+
+pub mod backup;
+pub mod cancel;
+pub mod diagnostic;
+pub mod event;
+pub mod failure;
+pub mod ids;
+pub mod plan;
+pub mod secret;
+pub mod units;

@@ -1,0 +1,3 @@
+//! Lifeboat: scriptable backup, recovery and rehearsal.
+
+pub mod base;
