@@ -1,3 +1,7 @@
 //! Lifeboat: scriptable backup, recovery and rehearsal.
 
+pub mod action;
 pub mod base;
+pub mod engine;
+pub mod observe;
+pub mod sys;

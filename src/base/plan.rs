@@ -66,7 +66,7 @@ pub enum Effect {
 }
 
 /// A thing in the outside world that an effect touches or an observation asks about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// A file or folder; a folder stands for everything below it.

@@ -1,0 +1,28 @@
+//! Layer 2: one verb, one file. An action plans itself from facts and carries out exactly that plan.
+
+use crate::base::failure::Failure;
+use crate::base::plan::Plan;
+use crate::sys::effects::Effects;
+use crate::sys::facts::Facts;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// An output that journal, resume and `--json` can hold.
+pub trait Recorded:
+    Clone + Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + Send + 'static
+{
+    /// One line for people: what was done.
+    fn summary(&self) -> String;
+}
+
+/// One effect on the outside world, as a value.
+pub trait Action: Send + Sync + 'static {
+    /// The same word in script, journal, policy and docs.
+    const NAME: &'static str;
+    /// What it returns.
+    type Output: Recorded;
+    /// Plans from facts; changes nothing.
+    fn plan(&self, facts: &Facts) -> Result<Plan<Self::Output>, Failure>;
+    /// Carries out exactly `plan`.
+    fn execute(&self, plan: &Plan<Self::Output>, effects: &Effects) -> Result<Self::Output, Failure>;
+}

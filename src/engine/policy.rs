@@ -1,0 +1,147 @@
+//! What a playbook may do. Without a policy file: programs named literally in the playbook and tools that Lifeboat
+//! ships with, files below the project and below folders given as parameters, hosts named literally or by parameters,
+//! and named environment variables.
+
+use crate::base::failure::{Code, Failure};
+use crate::base::plan::Need;
+use crate::sys::fs;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// PostgreSQL's own programs, which Lifeboat calls itself.
+const SHIPPED: [&str; 7] =
+    ["pg_dump", "pg_dumpall", "pg_restore", "psql", "initdb", "postgres", "pg_isready"];
+
+/// What is allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Program names or paths, as written in the playbook.
+    pub programs: BTreeSet<String>,
+    /// Folders, absolute, below which files may be read.
+    pub read: BTreeSet<PathBuf>,
+    /// Folders, absolute, below which files may be written; they may be read as well.
+    pub write: BTreeSet<PathBuf>,
+    /// Host names or addresses.
+    pub hosts: BTreeSet<String>,
+    /// Names of environment variables.
+    pub env: BTreeSet<String>,
+}
+
+/// Decides by grants.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    grants: Grants,
+}
+
+impl Policy {
+    /// A policy that allows `grants` and the shipped tools.
+    pub fn new(grants: Grants) -> Self {
+        Self { grants }
+    }
+
+    /// The grants.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// Refuses the first need that nothing allows.
+    pub fn authorize(&self, needs: &[Need], verb: &str) -> Result<(), Failure> {
+        needs.iter().find(|need| !self.allows(need)).map_or(Ok(()), |need| Err(refusal(need, verb)))
+    }
+
+    fn allows(&self, need: &Need) -> bool {
+        match need {
+            Need::Program(name) => SHIPPED.contains(&name.as_str()) || self.grants.programs.contains(name),
+            Need::Read(path) => below(path, &self.grants.read) || below(path, &self.grants.write),
+            Need::Write(path) => below(path, &self.grants.write),
+            Need::Host(host) => self.grants.hosts.contains(&host.to_ascii_lowercase()),
+            Need::Env(name) => self.grants.env.contains(name),
+        }
+    }
+}
+
+/// Whether `path` lies below one of the folders, links resolved on both sides as far as the path exists.
+fn below(path: &Path, folders: &BTreeSet<PathBuf>) -> bool {
+    let real = fs::resolved(path);
+    folders.iter().any(|folder| real.starts_with(fs::resolved(folder)))
+}
+
+fn refusal(need: &Need, verb: &str) -> Failure {
+    let (what, hint) = match need {
+        Need::Program(name) => (
+            format!("run `{name}`"),
+            "Name the program literally in the playbook, for example `exec([\"npm\", \"ci\"])`; a name made while the \
+             playbook runs is not allowed."
+                .to_owned(),
+        ),
+        Need::Read(path) => (
+            format!("read `{}`", path.display()),
+            "Reading is allowed below the project and below folders given as parameters: make this folder a parameter."
+                .to_owned(),
+        ),
+        Need::Write(path) => (
+            format!("write `{}`", path.display()),
+            "Writing is allowed below the project and below folders given as parameters: make this folder a parameter."
+                .to_owned(),
+        ),
+        Need::Host(host) => (
+            format!("talk to `{host}`"),
+            "Name the host literally in the playbook, or make its URL a parameter.".to_owned(),
+        ),
+        Need::Env(name) => (
+            format!("read the environment variable `{name}`"),
+            format!("Name it literally in the playbook: `env(\"{name}\")`, or let a parameter say `env: \"{name}\"`."),
+        ),
+    };
+    Failure::new(Code::Policy, format!("`{verb}` may not {what}"))
+        .caused_by("the policy does not allow it")
+        .hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Policy {
+        Policy::new(Grants {
+            programs: ["npm".to_owned()].into(),
+            write: [PathBuf::from("/srv/app")].into(),
+            hosts: ["db1".to_owned()].into(),
+            env: ["TOKEN".to_owned()].into(),
+            ..Grants::default()
+        })
+    }
+
+    #[test]
+    fn what_is_granted_is_allowed() {
+        let needs = [
+            Need::Program("npm".into()),
+            Need::Program("pg_dump".into()),
+            Need::Write("/srv/app/backups".into()),
+            Need::Read("/srv/app".into()),
+            Need::Host("DB1".into()),
+            Need::Env("TOKEN".into()),
+        ];
+        assert_eq!(policy().authorize(&needs, "exec"), Ok(()));
+    }
+
+    #[test]
+    fn the_rest_is_refused_with_a_remedy() {
+        let refused = |need| policy().authorize(&[need], "exec").unwrap_err();
+        assert_eq!(refused(Need::Program("rm".into())).message, "`exec` may not run `rm`");
+        assert_eq!(
+            refused(Need::Write("/srv/application".into())).message,
+            "`exec` may not write `/srv/application`"
+        );
+        assert_eq!(refused(Need::Read("/etc/passwd".into())).message, "`exec` may not read `/etc/passwd`");
+        assert_eq!(refused(Need::Host("evil".into())).message, "`exec` may not talk to `evil`");
+        let env = refused(Need::Env("AWS_KEY".into()));
+        assert_eq!(env.message, "`exec` may not read the environment variable `AWS_KEY`");
+        assert_eq!(
+            env.hints,
+            [
+                "Name it literally in the playbook: `env(\"AWS_KEY\")`, or let a parameter say `env: \"AWS_KEY\"`."
+            ]
+        );
+    }
+}

@@ -1,0 +1,274 @@
+//! One run's session. Nothing reaches the world but through its two doors.
+//!
+//! *Problem*: a mode passed as a parameter is a mode that somebody ignores. *Decision*: a dry run has no
+//! [`Effects`], so no action can act in it; only `Session::perform` of a live session makes them. *Rejected*: a
+//! `dry_run` flag per action.
+
+use crate::action::{Action, Recorded};
+use crate::base::event::{Level, Mode, Outcome, What};
+use crate::base::failure::{Failure, Place};
+use crate::base::plan::{Later, Plan, Target};
+use crate::engine::overlay::Overlay;
+use crate::engine::policy::Policy;
+use crate::observe::Observation;
+use crate::sys::effects::{Effects, IntentLog};
+use crate::sys::facts::{Facts, Reality, View};
+use crate::sys::host::Host;
+use crate::sys::lock::Lock;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// What a live session needs beyond a dry one.
+#[derive(Clone)]
+pub struct LiveRun {
+    /// The run's id.
+    pub run: String,
+    /// Where intents become durable.
+    pub intents: Arc<dyn IntentLog>,
+}
+
+/// A step that has begun.
+#[derive(Debug)]
+pub struct OpenStep {
+    path: String,
+    began: Instant,
+}
+
+#[derive(Default)]
+struct Progressed {
+    /// Paths of the steps that are open, outermost first.
+    open: Vec<String>,
+    /// How often each path was begun.
+    counts: BTreeMap<String, u64>,
+    warnings: Vec<String>,
+    incomplete: bool,
+}
+
+/// The session of one run.
+pub struct Session {
+    host: Arc<Host>,
+    facts: Facts,
+    policy: Policy,
+    overlay: Option<Arc<Overlay>>,
+    live: Option<LiveRun>,
+    number: AtomicU64,
+    progressed: Mutex<Progressed>,
+    locks: Mutex<BTreeMap<Target, Lock>>,
+}
+
+impl Session {
+    /// A session that acts.
+    pub fn live(host: Arc<Host>, policy: Policy, run: LiveRun) -> Self {
+        let facts = Facts::new(host.clone(), Arc::new(Reality));
+        Self::new(host, facts, policy, None, Some(run))
+    }
+
+    /// A session that shows what it would do.
+    pub fn dry(host: Arc<Host>, policy: Policy) -> Self {
+        let overlay = Arc::new(Overlay::new());
+        let view: Arc<dyn View> = overlay.clone();
+        let facts = Facts::new(host.clone(), view);
+        Self::new(host, facts, policy, Some(overlay), None)
+    }
+
+    fn new(
+        host: Arc<Host>,
+        facts: Facts,
+        policy: Policy,
+        overlay: Option<Arc<Overlay>>,
+        live: Option<LiveRun>,
+    ) -> Self {
+        Self {
+            host,
+            facts,
+            policy,
+            overlay,
+            live,
+            number: AtomicU64::new(0),
+            progressed: Mutex::default(),
+            locks: Mutex::default(),
+        }
+    }
+
+    /// The host.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// Facts, as this session sees them.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// How this session treats the world; for the report, never for actions.
+    pub fn mode(&self) -> Mode {
+        if self.live.is_some() { Mode::Live } else { Mode::DryRun }
+    }
+
+    /// The door of effects: plan, authorize, then show (dry) or carry out exactly what was planned (live).
+    pub fn perform<A: Action>(&self, action: &A, at: Option<Place>) -> Result<Later<A::Output>, Failure> {
+        self.facts.cancel().check()?;
+        let placed = |failure: Failure| failure.at(at.clone());
+        let plan = action.plan(&self.facts).map_err(placed)?;
+        self.policy.authorize(&plan.needs, A::NAME).map_err(placed)?;
+        self.host.emit(What::Planned {
+            action: A::NAME.to_owned(),
+            step: self.step(),
+            at: at.clone(),
+            plan: plan.shown(),
+        });
+        match &self.live {
+            None => {
+                if let Some(overlay) = &self.overlay {
+                    overlay.add(&plan.touches);
+                }
+                Ok(plan.forecast)
+            }
+            Some(run) => self.execute(action, &plan, run).map(Later::Now).map_err(placed),
+        }
+    }
+
+    fn execute<A: Action>(
+        &self,
+        action: &A,
+        plan: &Plan<A::Output>,
+        run: &LiveRun,
+    ) -> Result<A::Output, Failure> {
+        for target in &plan.locks {
+            self.lock(target, run)?;
+        }
+        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
+        let began = self.host.clock().instant();
+        self.host.emit(What::ActionBegun { action: A::NAME.to_owned(), number });
+        let effects = Effects::new(self.facts.clone(), run.intents.clone(), number, run.run.clone());
+        let result = action.execute(plan, &effects);
+        let millis = elapsed(began);
+        match &result {
+            Ok(output) => self.host.emit(What::ActionEnded {
+                action: A::NAME.to_owned(),
+                number,
+                output: serde_json::to_value(output).unwrap_or_default(),
+                summary: output.summary(),
+                millis,
+            }),
+            Err(failure) => self.host.emit(What::ActionFailed {
+                action: A::NAME.to_owned(),
+                number,
+                failure: failure.clone(),
+                millis,
+            }),
+        }
+        result
+    }
+
+    /// The door of questions. `independent` says that no earlier effect of the run can change the answer.
+    pub fn observe<O: Observation>(
+        &self,
+        observation: &O,
+        independent: bool,
+        at: Option<Place>,
+    ) -> Result<Later<O::Answer>, Failure> {
+        self.facts.cancel().check()?;
+        let placed = |failure: Failure| failure.at(at.clone());
+        self.policy.authorize(&observation.needs(&self.facts), O::NAME).map_err(placed)?;
+        let touched = !independent
+            && observation.concerns(&self.facts).iter().any(|target| self.facts.view().is_touched(target));
+        let answer = if touched { Later::AfterRun } else { observation.ask(&self.facts).map_err(placed)? };
+        self.host.emit(What::Observed {
+            name: O::NAME.to_owned(),
+            question: observation.question(),
+            answer: match &answer {
+                Later::Now(answer) => observation.answer(answer),
+                Later::AfterRun => "(known after run)".to_owned(),
+            },
+        });
+        Ok(answer)
+    }
+
+    /// Begins a step inside those that are open.
+    pub fn begin_step(&self, name: &str) -> OpenStep {
+        let mut state = self.state();
+        let mut path = state.open.last().map_or_else(|| name.to_owned(), |outer| format!("{outer}/{name}"));
+        let count = state.counts.entry(path.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            path = format!("{path}#{count}");
+        }
+        state.open.push(path.clone());
+        drop(state);
+        self.host.emit(What::StepBegun { step: path.clone() });
+        OpenStep { path, began: self.host.clock().instant() }
+    }
+
+    /// Ends a step. A tolerated failure becomes a warning of the run; an unknown makes the plan incomplete.
+    pub fn end_step(&self, step: OpenStep, outcome: Outcome, failure: Option<&Failure>) {
+        let mut state = self.state();
+        state.open.retain(|open| *open != step.path);
+        if let (Outcome::Tolerated, Some(failure)) = (outcome, failure) {
+            state.warnings.push(format!("{}: {failure}", step.path));
+        }
+        drop(state);
+        if let (Outcome::Unknown, Some(failure)) = (outcome, failure) {
+            self.incomplete(&step.path, &failure.message, failure.at.clone());
+        }
+        self.host.emit(What::StepEnded {
+            step: step.path,
+            outcome,
+            millis: elapsed(step.began),
+            failure: failure.cloned(),
+        });
+    }
+
+    /// The path of the innermost open step, or "".
+    pub fn step(&self) -> String {
+        self.state().open.last().cloned().unwrap_or_default()
+    }
+
+    /// Says a line. A warning makes the run complete with warnings.
+    pub fn log(&self, level: Level, message: &str) {
+        let message = self.host.masker().mask(message);
+        if level == Level::Warn {
+            self.state().warnings.push(message.clone());
+        }
+        self.host.emit(What::Log { level, message });
+    }
+
+    /// Notes that part of a dry run could not be known.
+    pub fn incomplete(&self, step: &str, reason: &str, at: Option<Place>) {
+        self.state().incomplete = true;
+        self.host.emit(What::Incomplete { step: step.to_owned(), reason: reason.to_owned(), at });
+    }
+
+    /// Whether part of the dry run could not be known.
+    pub fn is_incomplete(&self) -> bool {
+        self.state().incomplete
+    }
+
+    /// Warnings and tolerated failures so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.state().warnings.clone()
+    }
+
+    fn lock(&self, target: &Target, run: &LiveRun) -> Result<(), Failure> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if !locks.contains_key(target) {
+            locks.insert(target.clone(), Lock::take(self.host.state(), target, &run.run)?);
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, Progressed> {
+        self.progressed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn elapsed(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,29 @@
+//! Layer 2: one question, one file. Observations are really asked in every mode, unless a predicted effect touched
+//! what they ask about.
+
+use crate::base::failure::Failure;
+use crate::base::plan::{Later, Need, Target};
+use crate::sys::facts::Facts;
+
+/// One question to the outside world.
+pub trait Observation: Send + Sync + 'static {
+    /// The same word in script, journal, policy and docs.
+    const NAME: &'static str;
+    /// What it returns.
+    type Answer;
+    /// The question in one line.
+    fn question(&self) -> String;
+    /// The answer in short.
+    fn answer(&self, answer: &Self::Answer) -> String;
+    /// What the policy must allow.
+    fn needs(&self, _facts: &Facts) -> Vec<Need> {
+        Vec::new()
+    }
+    /// What it asks about: when a predicted effect touched one of these, the answer is known only after the run.
+    /// Empty for observations that answer through the overlay themselves.
+    fn concerns(&self, _facts: &Facts) -> Vec<Target> {
+        Vec::new()
+    }
+    /// Asks.
+    fn ask(&self, facts: &Facts) -> Result<Later<Self::Answer>, Failure>;
+}

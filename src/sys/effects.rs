@@ -1,0 +1,83 @@
+//! Changing the world. Only a live session makes an [`Effects`]; what destroys demands an [`IntentToken`].
+
+use crate::base::event::Alert;
+use crate::base::failure::Failure;
+use crate::sys::facts::Facts;
+use crate::sys::fs::{self, Staged};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Writes intents durably; the journal implements it.
+pub trait IntentLog: Send + Sync {
+    /// Returns only when the intent is on stable storage.
+    fn record(&self, number: u64, intent: &str) -> Result<(), Failure>;
+}
+
+/// Proof that an intent is durable. Nothing else makes one.
+#[derive(Debug)]
+pub struct IntentToken {
+    _private: (),
+}
+
+/// The handle through which an action that is being executed changes the world.
+pub struct Effects {
+    facts: Facts,
+    intents: Arc<dyn IntentLog>,
+    number: u64,
+    run: String,
+}
+
+impl Effects {
+    /// Effects of action `number` of `run`. Only the live session calls this.
+    pub fn new(facts: Facts, intents: Arc<dyn IntentLog>, number: u64, run: String) -> Self {
+        Self { facts, intents, number, run }
+    }
+
+    /// Facts, to look again just before destroying.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The run this belongs to.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Records durably what is going to be destroyed or replaced.
+    pub fn intend(&self, intent: &str) -> Result<IntentToken, Failure> {
+        self.facts.cancel().check()?;
+        self.intents.record(self.number, intent)?;
+        Ok(IntentToken { _private: () })
+    }
+
+    /// Makes a folder and those above it, 0700 where new.
+    pub fn create_dir(&self, dir: &Path) -> Result<(), Failure> {
+        fs::create_dir(dir)
+    }
+
+    /// Opens a staged file (0600) that becomes `path` when published; dropped unpublished, it removes itself.
+    pub fn stage(&self, path: &Path) -> Result<Staged, Failure> {
+        fs::stage(path, &self.run)
+    }
+
+    /// Publishes a staged file: fsync, rename without replacing, fsync of the folder.
+    pub fn publish(&self, staged: Staged) -> Result<(), Failure> {
+        self.facts.cancel().check()?;
+        staged.publish()
+    }
+
+    /// Sets the alert that is sent when the run ends.
+    pub fn set_alert(&self, alert: Alert) {
+        self.facts.host().set_alert(alert);
+    }
+
+    /// Replaces a file's content atomically.
+    pub fn replace_file(&self, _intent: &IntentToken, path: &Path, content: &[u8]) -> Result<(), Failure> {
+        fs::replace(path, content, &self.run)
+    }
+
+    /// Removes a file; one that is gone already is fine.
+    pub fn remove_file(&self, _intent: &IntentToken, path: &Path) -> Result<(), Failure> {
+        fs::remove(path)
+    }
+}

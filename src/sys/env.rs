@@ -1,0 +1,87 @@
+//! Environment variables, from the process and from the project's `.env`.
+
+use crate::base::failure::{Code, Failure};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Where the value of a variable came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The environment of the process.
+    Process,
+    /// The project's `.env`.
+    DotEnv,
+}
+
+impl Origin {
+    /// As shown to people, after the name: `DB_HOST` or `DB_HOST in .env`.
+    pub fn describe(self, name: &str) -> String {
+        match self {
+            Self::Process => name.to_owned(),
+            Self::DotEnv => format!("{name} in .env"),
+        }
+    }
+}
+
+/// A snapshot of the variables, taken once; the process's own environment is never changed.
+#[derive(Clone, Debug, Default)]
+pub struct Env {
+    process: BTreeMap<String, String>,
+    dot_env: BTreeMap<String, String>,
+}
+
+impl Env {
+    /// Takes the process's variables and those of `PROJECT/.env`, if there is one.
+    pub fn load(project: &Path) -> Result<Self, Failure> {
+        let process = std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+            .collect();
+        let path = project.join(".env");
+        let mut dot_env = BTreeMap::new();
+        match dotenvy::from_path_iter(&path) {
+            Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(dotenvy::Error::Io(error)) => return Err(Failure::io("read", &path, &error)),
+            Err(error) => return Err(malformed(&path, &error)),
+            Ok(entries) => {
+                for entry in entries {
+                    // The error of a malformed line quotes the line, which may hold a secret.
+                    let (name, value) = entry.map_err(|error| malformed(&path, &error))?;
+                    dot_env.insert(name, value);
+                }
+            }
+        }
+        Ok(Self { process, dot_env })
+    }
+
+    /// An environment of just these variables.
+    pub fn of(process: BTreeMap<String, String>, dot_env: BTreeMap<String, String>) -> Self {
+        Self { process, dot_env }
+    }
+
+    /// The value of a variable and where it came from; the process wins over `.env`, and an empty value counts as none.
+    pub fn get(&self, name: &str) -> Option<(&str, Origin)> {
+        let from = |map: &'_ BTreeMap<String, String>, origin| {
+            map.get(name).filter(|value| !value.is_empty()).map(|_| origin)
+        };
+        let origin = from(&self.process, Origin::Process).or_else(|| from(&self.dot_env, Origin::DotEnv))?;
+        let map = if origin == Origin::Process { &self.process } else { &self.dot_env };
+        map.get(name).map(|value| (value.as_str(), origin))
+    }
+
+    /// The value of a variable.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.get(name).map(|(value, _)| value)
+    }
+}
+
+fn malformed(path: &Path, error: &dotenvy::Error) -> Failure {
+    let cause = match error {
+        dotenvy::Error::LineParse(_, index) => {
+            format!("a line is not `NAME=value` (near column {})", index + 1)
+        }
+        _ => "a line is not `NAME=value`".to_owned(),
+    };
+    Failure::new(Code::Usage, format!("cannot read `{}`", path.display()))
+        .caused_by(cause)
+        .hint("Write every line as `NAME=value`, and put values with blanks or `#` in single quotes.")
+}

@@ -1,0 +1,138 @@
+//! Reading the world. Every question goes through a view, so that a dry run sees what its predicted effects leave.
+
+use crate::base::backup::Backup;
+use crate::base::cancel::Cancel;
+use crate::base::event::{Progress, What};
+use crate::base::failure::Failure;
+use crate::base::plan::{Later, Target};
+use crate::sys::host::Host;
+use chrono::{DateTime, Local};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What predicted effects say about a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing: look at the real one.
+    AsIs,
+    /// It will be there.
+    Made,
+    /// It will be gone.
+    Gone,
+    /// It may have changed.
+    Unknown,
+}
+
+/// How reality is seen: as it is, or with predicted effects laid over it.
+pub trait View: Send + Sync {
+    /// What was predicted about a path.
+    fn path(&self, path: &Path) -> Seen;
+    /// Whether a predicted effect may have changed the target in a way nobody knows.
+    fn is_touched(&self, target: &Target) -> bool;
+    /// Backups that will be in `dir`.
+    fn backups(&self, dir: &Path) -> Vec<Backup>;
+    /// Whether the backup at `path` will have been verified.
+    fn is_verified(&self, path: &Path) -> bool;
+}
+
+/// Reality as it is.
+pub struct Reality;
+
+impl View for Reality {
+    fn path(&self, _: &Path) -> Seen {
+        Seen::AsIs
+    }
+    fn is_touched(&self, _: &Target) -> bool {
+        false
+    }
+    fn backups(&self, _: &Path) -> Vec<Backup> {
+        Vec::new()
+    }
+    fn is_verified(&self, _: &Path) -> bool {
+        false
+    }
+}
+
+/// Space of a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Free for the user that asks.
+    pub available: u64,
+    /// In all.
+    pub total: u64,
+}
+
+/// The handle through which actions and observations read the world.
+#[derive(Clone)]
+pub struct Facts {
+    host: Arc<Host>,
+    view: Arc<dyn View>,
+}
+
+impl Facts {
+    /// Facts of a host, seen through `view`.
+    pub fn new(host: Arc<Host>, view: Arc<dyn View>) -> Self {
+        Self { host, view }
+    }
+
+    /// The host.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// The view.
+    pub fn view(&self) -> &dyn View {
+        &*self.view
+    }
+
+    /// Now.
+    pub fn now(&self) -> DateTime<Local> {
+        self.host.clock().now()
+    }
+
+    /// When the run began.
+    pub fn began(&self) -> DateTime<Local> {
+        self.host.began()
+    }
+
+    /// The cancel token.
+    pub fn cancel(&self) -> &Cancel {
+        self.host.cancel()
+    }
+
+    /// Waits for a future, or fails when the run is asked to end.
+    pub fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
+        self.host.wait(future)
+    }
+
+    /// Reports progress.
+    pub fn progress(&self, progress: Progress) {
+        self.host.emit(What::Progress(progress));
+    }
+
+    /// An absolute path; relative ones are taken from the project's root.
+    pub fn absolute(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.host.absolute(path)
+    }
+
+    /// Whether something is at `path`.
+    pub fn exists(&self, path: &Path) -> Result<Later<bool>, Failure> {
+        Ok(match self.view.path(path) {
+            Seen::Made => Later::Now(true),
+            Seen::Gone => Later::Now(false),
+            Seen::Unknown => Later::AfterRun,
+            Seen::AsIs => Later::Now(crate::sys::fs::exists(path)?),
+        })
+    }
+
+    /// Space of the file system that holds `path`, or its nearest ancestor that exists.
+    pub fn disk_space(&self, path: &Path) -> Result<DiskSpace, Failure> {
+        crate::sys::fs::disk_space(path)
+    }
+
+    /// Whether files could be made in `dir`, or in its nearest ancestor that exists.
+    pub fn writable(&self, dir: &Path) -> Result<bool, Failure> {
+        crate::sys::fs::writable(dir)
+    }
+}

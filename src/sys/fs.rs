@@ -1,0 +1,176 @@
+//! Files: staged writing, publishing, space.
+
+use crate::base::failure::{Code, Failure};
+use crate::sys::facts::DiskSpace;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Ends the name of every staged file; the name begins with a dot and holds the run's id.
+pub const STAGED_SUFFIX: &str = ".part";
+
+/// Whether something is at `path`, be it a dangling link.
+pub fn exists(path: &Path) -> Result<bool, Failure> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        Err(error) => Err(Failure::io("look at", path, &error)),
+    }
+}
+
+/// `path` or its nearest ancestor that exists.
+pub fn nearest_existing(path: &Path) -> PathBuf {
+    path.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/")).to_path_buf()
+}
+
+/// The path with links resolved as far as it exists; the rest is kept as it is.
+pub fn resolved(path: &Path) -> PathBuf {
+    for ancestor in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), path.strip_prefix(ancestor)) {
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+        }
+    }
+    path.to_path_buf()
+}
+
+/// Space of the file system that holds `path`.
+pub fn disk_space(path: &Path) -> Result<DiskSpace, Failure> {
+    let dir = nearest_existing(path);
+    let stat = rustix::fs::statvfs(&dir).map_err(|error| Failure::io("measure", &dir, &error.into()))?;
+    Ok(DiskSpace { available: stat.f_bavail * stat.f_frsize, total: stat.f_blocks * stat.f_frsize })
+}
+
+/// Whether files could be made in `dir` or its nearest existing ancestor.
+pub fn writable(dir: &Path) -> Result<bool, Failure> {
+    let dir = nearest_existing(dir);
+    match rustix::fs::access(&dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
+        Ok(()) => Ok(dir.is_dir()),
+        Err(rustix::io::Errno::ACCESS | rustix::io::Errno::ROFS | rustix::io::Errno::PERM) => Ok(false),
+        Err(error) => Err(Failure::io("look at", &dir, &error.into())),
+    }
+}
+
+/// Makes a folder and those above it, 0700 where new.
+pub fn create_dir(dir: &Path) -> Result<(), Failure> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| Failure::io("create the folder", dir, &error))
+}
+
+/// A file that is being written under a name of no meaning.
+#[derive(Debug)]
+pub struct Staged {
+    file: File,
+    staged: PathBuf,
+    target: PathBuf,
+    published: bool,
+}
+
+/// Opens a staged file beside `path`.
+pub fn stage(path: &Path, run: &str) -> Result<Staged, Failure> {
+    let (dir, name) = split(path)?;
+    let staged = dir.join(format!(".{name}.{run}{STAGED_SUFFIX}"));
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&staged)
+        .map_err(|error| Failure::io("create", &staged, &error))?;
+    Ok(Staged { file, staged, target: path.to_path_buf(), published: false })
+}
+
+impl Staged {
+    /// The file, to write to.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Where it is now.
+    pub fn path(&self) -> &Path {
+        &self.staged
+    }
+
+    /// What it becomes.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Writes it to stable storage, gives it its final name without replacing anything, and makes the name durable.
+    pub fn publish(mut self) -> Result<(), Failure> {
+        self.file.sync_all().map_err(|error| Failure::io("write", &self.staged, &error))?;
+        rename_new(&self.staged, &self.target)?;
+        self.published = true;
+        sync_dir(&self.target)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = std::fs::remove_file(&self.staged);
+        }
+    }
+}
+
+/// Renames without replacing.
+fn rename_new(from: &Path, to: &Path) -> Result<(), Failure> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        // File systems without the flag: a hard link does not replace either.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+            std::fs::hard_link(from, to)
+                .and_then(|()| std::fs::remove_file(from))
+                .map_err(|error| taken_or(to, &error))
+        }
+        Err(error) => Err(taken_or(to, &error.into())),
+    }
+}
+
+fn taken_or(to: &Path, error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        Failure::new(Code::Io, format!("`{}` exists already", to.display()))
+            .hint("Lifeboat never overwrites a backup. Run again in a second, or move that file away.")
+    } else {
+        Failure::io("publish", to, error)
+    }
+}
+
+/// Makes the names in the folder of `path` durable.
+pub fn sync_dir(path: &Path) -> Result<(), Failure> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| Failure::io("write", dir, &error))
+}
+
+/// Replaces the content of `path` atomically; the new file is 0600.
+pub fn replace(path: &Path, content: &[u8], run: &str) -> Result<(), Failure> {
+    let mut staged = stage(path, run)?;
+    staged.file.write_all(content).map_err(|error| Failure::io("write", &staged.staged, &error))?;
+    staged.file.sync_all().map_err(|error| Failure::io("write", &staged.staged, &error))?;
+    std::fs::rename(&staged.staged, path).map_err(|error| Failure::io("replace", path, &error))?;
+    staged.published = true;
+    sync_dir(path)
+}
+
+/// Removes a file and makes that durable; one that is gone already is fine.
+pub fn remove(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Ok(()) => sync_dir(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Failure::io("remove", path, &error)),
+    }
+}
+
+fn split(path: &Path) -> Result<(&Path, String), Failure> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    match (path.parent(), name) {
+        (Some(dir), Some(name)) => Ok((dir, name)),
+        _ => Err(Failure::new(Code::Usage, format!("`{}` is not the path of a file", path.display()))),
+    }
+}

@@ -1,0 +1,184 @@
+//! What every part of one command shares: project, state, clock, environment, cancel token, masker, runtime, events.
+
+use crate::base::cancel::Cancel;
+use crate::base::event::{Alert, Event, Events, Level, What};
+use crate::base::failure::{Code, Failure};
+use crate::base::secret::Masker;
+use crate::sys::clock::Clock;
+use crate::sys::env::Env;
+use chrono::{DateTime, Local};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, RwLock};
+
+/// The machine as one command of Lifeboat sees it.
+pub struct Host {
+    project: PathBuf,
+    state: PathBuf,
+    clock: Clock,
+    env: Env,
+    cancel: Cancel,
+    masker: Masker,
+    began: DateTime<Local>,
+    runtime: OnceLock<tokio::runtime::Runtime>,
+    events: RwLock<Option<Events>>,
+    alert: Mutex<Option<Alert>>,
+}
+
+impl Host {
+    /// A host for a project folder; `state` is where journal and locks live.
+    pub fn new(project: PathBuf, state: PathBuf, env: Env) -> Self {
+        let clock = Clock::new(env.value("LIFEBOAT_NOW"));
+        Self {
+            began: clock.now(),
+            project,
+            state,
+            clock,
+            env,
+            cancel: Cancel::new(),
+            masker: Masker::new(),
+            runtime: OnceLock::new(),
+            events: RwLock::new(None),
+            alert: Mutex::new(None),
+        }
+    }
+
+    /// The project: the nearest ancestor of `start` with `lifeboat.toml` or `playbooks/`, else `start`.
+    pub fn find_project(start: &Path) -> PathBuf {
+        start
+            .ancestors()
+            .find(|dir| dir.join("lifeboat.toml").is_file() || dir.join("playbooks").is_dir())
+            .unwrap_or(start)
+            .to_path_buf()
+    }
+
+    /// Root folder of the project, absolute.
+    pub fn project(&self) -> &Path {
+        &self.project
+    }
+
+    /// Folder of journal, locks and caches.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The environment.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// When this command began; names and retention use it, so that a run has one time.
+    pub fn began(&self) -> DateTime<Local> {
+        self.began
+    }
+
+    /// The token that asks everything to end.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// The masker that knows this run's secrets.
+    pub fn masker(&self) -> &Masker {
+        &self.masker
+    }
+
+    /// An absolute path: relative ones are taken from the project's root.
+    pub fn absolute(&self, path: impl AsRef<Path>) -> PathBuf {
+        let joined = self.project.join(path);
+        let mut clean = PathBuf::new();
+        for part in joined.components() {
+            match part {
+                std::path::Component::CurDir => {}
+                std::path::Component::ParentDir => {
+                    clean.pop();
+                }
+                other => clean.push(other),
+            }
+        }
+        clean
+    }
+
+    /// A path as shown to people: relative to the project where it lies below it.
+    pub fn shown(&self, path: &Path) -> String {
+        match path.strip_prefix(&self.project) {
+            Ok(rest) if !rest.as_os_str().is_empty() => rest.display().to_string(),
+            _ => path.display().to_string(),
+        }
+    }
+
+    /// Sets who receives events.
+    pub fn listen(&self, events: Events) {
+        *self.events.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(events);
+    }
+
+    /// Emits an event, masked.
+    pub fn emit(&self, what: What) {
+        let sink = self.events.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        if let Some(sink) = sink {
+            let event = Event { time: self.clock.now().fixed_offset(), what };
+            sink.event(&self.masked(event));
+        }
+    }
+
+    fn masked(&self, event: Event) -> Event {
+        // Progress carries no foreign text and comes often.
+        if matches!(event.what, What::Progress(_)) {
+            return event;
+        }
+        let Ok(mut value) = serde_json::to_value(&event) else { return event };
+        let before = value.clone();
+        self.masker.mask_json(&mut value);
+        if value == before {
+            return event;
+        }
+        // A secret such as `done` blots out one of our own words; better no event than one with a secret in it.
+        serde_json::from_value(value).unwrap_or_else(|_| Event {
+            time: event.time,
+            what: What::Log { level: Level::Info, message: "(an event that held a secret)".into() },
+        })
+    }
+
+    /// Sets the alert that is sent when the run ends.
+    pub fn set_alert(&self, alert: Alert) {
+        self.emit(What::AlertSet(alert.clone()));
+        *self.alert.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(alert);
+    }
+
+    /// The alert that is set.
+    pub fn alert(&self) -> Option<Alert> {
+        self.alert.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Waits for a future on the runtime, or fails when the run is asked to end.
+    ///
+    /// Must be called from a plain thread, never from a runtime worker.
+    pub fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
+        let runtime = match self.runtime.get() {
+            Some(runtime) => runtime,
+            None => {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(2)
+                    .thread_name("lifeboat-io")
+                    .enable_all()
+                    .build()
+                    .map_err(|error| {
+                        Failure::new(Code::Internal, "cannot start the I/O threads").caused_by(error)
+                    })?;
+                self.runtime.get_or_init(|| runtime)
+            }
+        };
+        let cancel = self.cancel.clone();
+        runtime.block_on(async move {
+            tokio::select! {
+                biased;
+                reason = cancel.cancelled() => Err(Cancel::failure(reason)),
+                value = future => Ok(value),
+            }
+        })
+    }
+}

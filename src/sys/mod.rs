@@ -1,0 +1,11 @@
+//! Layer 1: the only place that touches the operating system and the network.
+//!
+//! [`facts::Facts`] reads, [`effects::Effects`] writes; a dry run has no `Effects`.
+
+pub mod clock;
+pub mod effects;
+pub mod env;
+pub mod facts;
+pub mod fs;
+pub mod host;
+pub mod lock;
