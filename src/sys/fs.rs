@@ -158,6 +158,20 @@ pub fn replace(path: &Path, content: &[u8], run: &str) -> Result<(), Failure> {
     sync_dir(path)
 }
 
+/// Takes a file's final name away: it becomes a leftover of `run`. `None` if it is gone already.
+pub fn hide(path: &Path, run: &str) -> Result<Option<PathBuf>, Failure> {
+    let (dir, name) = split(path)?;
+    let hidden = dir.join(format!(".{name}.{run}{STAGED_SUFFIX}"));
+    match std::fs::rename(path, &hidden) {
+        Ok(()) => {
+            sync_dir(path)?;
+            Ok(Some(hidden))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::io("remove", path, &error)),
+    }
+}
+
 /// Removes a file and makes that durable; one that is gone already is fine.
 pub fn remove(path: &Path) -> Result<(), Failure> {
     match std::fs::remove_file(path) {
