@@ -10,3 +10,4 @@ pub mod fs;
 pub mod host;
 pub mod lock;
 pub mod store;
+pub mod stream;
