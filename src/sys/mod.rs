@@ -9,3 +9,5 @@ pub mod facts;
 pub mod fs;
 pub mod host;
 pub mod lock;
+pub mod postgres;
+pub mod scratch;
