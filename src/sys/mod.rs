@@ -9,5 +9,7 @@ pub mod facts;
 pub mod fs;
 pub mod host;
 pub mod lock;
+pub mod postgres;
+pub mod scratch;
 pub mod store;
 pub mod stream;

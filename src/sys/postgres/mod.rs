@@ -1,0 +1,4 @@
+//! PostgreSQL: its programs and its servers.
+
+pub mod binaries;
+pub mod version;
