@@ -1,6 +1,12 @@
 //! Layer 2: one verb, one file. An action plans itself from facts and carries out exactly that plan.
 
+pub mod archive;
+pub mod file;
+pub mod gzip;
+pub mod hash;
 pub mod rotate;
+pub mod save;
+pub mod source;
 
 use crate::base::failure::Failure;
 use crate::base::plan::Plan;

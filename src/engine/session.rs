@@ -42,7 +42,6 @@ struct Progressed {
     open: Vec<String>,
     /// How often each path was begun.
     counts: BTreeMap<String, u64>,
-    warnings: Vec<String>,
     incomplete: bool,
 }
 
@@ -212,7 +211,7 @@ impl Session {
         let mut state = self.state();
         state.open.retain(|open| *open != step.path);
         if let (Outcome::Tolerated, Some(failure)) = (outcome, failure) {
-            state.warnings.push(format!("{}: {failure}", step.path));
+            self.host.add_warning(self.host.masker().mask(&format!("{}: {failure}", step.path)));
             self.host.set_troubled();
         }
         drop(state);
@@ -234,11 +233,10 @@ impl Session {
 
     /// Says a line. A warning makes the run complete with warnings.
     pub fn log(&self, level: Level, message: &str) {
-        let message = self.host.masker().mask(message);
-        if level == Level::Warn {
-            self.state().warnings.push(message.clone());
+        match level {
+            Level::Warn => self.host.warn(message),
+            _ => self.host.emit(What::Log { level, message: message.to_owned() }),
         }
-        self.host.emit(What::Log { level, message });
     }
 
     /// Notes that part of a dry run could not be known.
@@ -254,7 +252,7 @@ impl Session {
 
     /// Warnings and tolerated failures so far.
     pub fn warnings(&self) -> Vec<String> {
-        self.state().warnings.clone()
+        self.host.warnings()
     }
 
     fn lock(&self, target: &Target, run: &LiveRun) -> Result<(), Failure> {

@@ -91,6 +91,23 @@ impl Staged {
         &mut self.file
     }
 
+    /// Asks the kernel to begin writing what lies before `offset`, so that the final fsync has little left to do.
+    pub fn begin_writeback(&mut self, offset: u64) {
+        // A hint only: the fsync before publishing is what counts.
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::fd::AsRawFd;
+            let length = i64::try_from(offset).unwrap_or(0);
+            // SAFETY: the descriptor is open as long as `self.file` lives; the call reads no memory of ours.
+            #[expect(unsafe_code, reason = "no safe crate offers sync_file_range")]
+            let _ = unsafe {
+                libc::sync_file_range(self.file.as_raw_fd(), 0, length, libc::SYNC_FILE_RANGE_WRITE)
+            };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = offset;
+    }
+
     /// Where it is now.
     pub fn path(&self) -> &Path {
         &self.staged
@@ -170,6 +187,38 @@ pub fn hide(path: &Path, run: &str) -> Result<Option<PathBuf>, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::io("remove", path, &error)),
     }
+}
+
+/// Writes a new file of mode 0600 to stable storage; one that is there is not replaced.
+pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                taken_or(path, &error)
+            } else {
+                Failure::io("create", path, &error)
+            }
+        })?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(path);
+        Failure::io("write", path, &error)
+    })
+}
+
+/// Opens a file for reading.
+pub fn open(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(|error| Failure::io("read", path, &error))
+}
+
+/// Bytes of a file.
+pub fn size(path: &Path) -> Result<u64, Failure> {
+    std::fs::metadata(path).map(|metadata| metadata.len()).map_err(|error| Failure::io("read", path, &error))
+}
+
+/// The name of this host.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Removes a file and makes that durable; one that is gone already is fine.

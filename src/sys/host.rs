@@ -25,6 +25,7 @@ pub struct Host {
     events: RwLock<Option<Events>>,
     alert: Mutex<Option<Alert>>,
     troubled: AtomicBool,
+    warnings: Mutex<Vec<String>>,
 }
 
 impl Host {
@@ -43,6 +44,7 @@ impl Host {
             events: RwLock::new(None),
             alert: Mutex::new(None),
             troubled: AtomicBool::new(false),
+            warnings: Mutex::default(),
         }
     }
 
@@ -150,6 +152,28 @@ impl Host {
     pub fn set_alert(&self, alert: Alert) {
         self.emit(What::AlertSet(alert.clone()));
         *self.alert.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(alert);
+    }
+
+    /// Says something worth knowing.
+    pub fn info(&self, message: &str) {
+        self.emit(What::Log { level: Level::Info, message: message.to_owned() });
+    }
+
+    /// Warns; the run then completes with warnings.
+    pub fn warn(&self, message: &str) {
+        let message = self.masker.mask(message);
+        self.emit(What::Log { level: Level::Warn, message: message.clone() });
+        self.add_warning(message);
+    }
+
+    /// Adds a warning that was said in another way already.
+    pub fn add_warning(&self, message: String) {
+        self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(message);
+    }
+
+    /// Warnings and tolerated failures so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Notes that a part of the run has failed; rotation then removes nothing.

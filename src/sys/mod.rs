@@ -13,3 +13,4 @@ pub mod postgres;
 pub mod scratch;
 pub mod store;
 pub mod stream;
+pub mod tree;
