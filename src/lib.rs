@@ -1,3 +1,4 @@
 //! Lifeboat: scriptable backup, recovery and rehearsal.
 
 pub mod base;
+pub mod sys;
