@@ -11,7 +11,7 @@
 \else
 \set scale 1
 \endif
-SELECT set_config('lb.scale', :'scale', false) \g /dev/null
+SELECT set_config('lb.scale', :'scale', false), set_config('lb.phrases', least(400000, 20000 * :scale)::text, false) \g /dev/null
 SET client_min_messages=warning; SET synchronous_commit=off; SET work_mem='256MB'; SET maintenance_work_mem='512MB'; SET timezone='UTC';
 SET max_parallel_workers_per_gather=0;
 CREATE FUNCTION public.h(i bigint, seed bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -25,10 +25,10 @@ ALTER TABLE syl ADD PRIMARY KEY (k);
 CREATE TEMP TABLE word AS SELECT i AS id, (SELECT string_agg(s,'' ORDER BY g) FROM generate_series(1, CASE WHEN i<60 THEN 1 WHEN i<2500 THEN 2 WHEN i<14000 THEN 3 ELSE 4 END) g
    JOIN syl ON syl.k = h(i*8+g, 11) % 648) AS w FROM generate_series(0,29999) i;
 ALTER TABLE word ADD PRIMARY KEY (id);
--- phrase pool: 400 000 phrases of 5-11 words, zipf-like (log-uniform rank), some with punctuation, capitals, numbers
+-- phrase pool: 20 000 phrases per scale, 400 000 at most, of 5-11 words, zipf-like (log-uniform rank), some with punctuation, capitals, numbers
 CREATE TEMP TABLE phrase AS SELECT i AS id, (SELECT initcap(left(string_agg(w,' ' ORDER BY g),1)) || substr(string_agg(w,' ' ORDER BY g),2) FROM generate_series(1, 5+(h(i,21)%7)::int) g
    JOIN word ON word.id = floor(exp(u(i*16+g,22)*ln(30000)))::int - 1)
-   || CASE h(i,23)%8 WHEN 0 THEN ', ' || (h(i,24)%9000)::text WHEN 1 THEN '?' WHEN 2 THEN ';' WHEN 3 THEN E' \u2014 d\u00e9j\u00e0' ELSE '.' END AS t FROM generate_series(0,399999) i;
+   || CASE h(i,23)%8 WHEN 0 THEN ', ' || (h(i,24)%9000)::text WHEN 1 THEN '?' WHEN 2 THEN ';' WHEN 3 THEN E' \u2014 d\u00e9j\u00e0' ELSE '.' END AS t FROM generate_series(0, current_setting('lb.phrases')::int - 1) i;
 ALTER TABLE phrase ADD PRIMARY KEY (id); ANALYZE syl; ANALYZE word; ANALYZE phrase;
 
 CREATE SCHEMA analytics; CREATE SCHEMA ref; CREATE SCHEMA "Odd Schema";
@@ -44,8 +44,8 @@ INSERT INTO public.users SELECT i, md5('u'||i)::uuid, initcap(a.w)||' '||initcap
  FROM generate_series(1,50000*:scale) i JOIN word a ON a.id=floor(exp(u(i,31)*ln(30000)))::int-1 JOIN word b ON b.id=floor(exp(u(i,32)*ln(30000)))::int-1 ORDER BY i;
 
 CREATE TABLE public.corpus (id bigserial, user_id bigint NOT NULL, lang text, title text, body text NOT NULL, sha bytea, published date, meta jsonb);
-INSERT INTO public.corpus SELECT i, 1+h(i,51)%(50000*:scale), (ARRAY['en','en','en','de','fr','uk'])[1+(h(i,52)%6)::int], (SELECT left(t,60) FROM phrase WHERE id=h(i,53)%400000),
-   (SELECT string_agg(t, CASE WHEN h(i,54)%5=0 THEN E'\n' WHEN h(i,54)%97=0 THEN E'\t' ELSE ' ' END ORDER BY g) FROM generate_series(1,3+floor(29*u(i,55))::int) g JOIN phrase ON phrase.id=h(i*64+g,56)%400000),
+INSERT INTO public.corpus SELECT i, 1+h(i,51)%(50000*:scale), (ARRAY['en','en','en','de','fr','uk'])[1+(h(i,52)%6)::int], (SELECT left(t,60) FROM phrase WHERE id=h(i,53)%current_setting('lb.phrases')::int),
+   (SELECT string_agg(t, CASE WHEN h(i,54)%5=0 THEN E'\n' WHEN h(i,54)%97=0 THEN E'\t' ELSE ' ' END ORDER BY g) FROM generate_series(1,3+floor(29*u(i,55))::int) g JOIN phrase ON phrase.id=h(i*64+g,56)%current_setting('lb.phrases')::int),
    decode(md5(i::text),'hex'), '2020-01-01'::date + (h(i,57)%1500)::int, CASE WHEN h(i,58)%2=0 THEN jsonb_build_object('src',(ARRAY['web','api','import'])[1+(h(i,59)%3)::int],'words',h(i,60)%400) END
  FROM generate_series(1,32000*:scale) i;
 

@@ -7,6 +7,7 @@ pub mod hash;
 pub mod rotate;
 pub mod save;
 pub mod source;
+pub mod verify;
 
 use crate::base::failure::Failure;
 use crate::base::plan::Plan;

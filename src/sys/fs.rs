@@ -3,7 +3,7 @@
 use crate::base::failure::{Code, Failure};
 use crate::sys::facts::DiskSpace;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -209,6 +209,16 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Failure> {
 /// Opens a file for reading.
 pub fn open(path: &Path) -> Result<File, Failure> {
     File::open(path).map_err(|error| Failure::io("read", path, &error))
+}
+
+/// Whether a file begins like a gzip file; an empty one does not.
+pub fn is_gzip(path: &Path) -> Result<bool, Failure> {
+    let mut magic = [0; 2];
+    match open(path)?.read_exact(&mut magic) {
+        Ok(()) => Ok(magic == [0x1f, 0x8b]),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(Failure::io("read", path, &error)),
+    }
 }
 
 /// Bytes of a file.

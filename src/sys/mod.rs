@@ -3,6 +3,7 @@
 //! [`facts::Facts`] reads, [`effects::Effects`] writes; a dry run has no `Effects`.
 
 pub mod clock;
+pub mod content;
 pub mod effects;
 pub mod env;
 pub mod facts;
