@@ -11,6 +11,7 @@ pub mod fs;
 pub mod host;
 pub mod lock;
 pub mod postgres;
+pub mod process;
 pub mod scratch;
 pub mod store;
 pub mod stream;
