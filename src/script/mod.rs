@@ -1,0 +1,13 @@
+//! Layer 4: the only place that names `rhai`. It reads playbooks, runs them, and gives them the primitives.
+
+pub mod bind;
+pub mod context;
+pub mod embedded;
+pub mod engine;
+pub mod fault;
+pub mod guard;
+pub mod library;
+pub mod step;
+pub mod unknown;
+pub mod value;
+pub mod wording;
