@@ -4,4 +4,5 @@ pub mod action;
 pub mod base;
 pub mod engine;
 pub mod observe;
+pub mod script;
 pub mod sys;
