@@ -3,5 +3,6 @@
 pub mod action;
 pub mod base;
 pub mod engine;
+pub mod journal;
 pub mod observe;
 pub mod sys;
