@@ -146,7 +146,11 @@ impl RunFiles {
                     return Ok(());
                 }
                 Err(error) if is_full(&error) && self.release() => {}
-                Err(error) => return Err(Failure::io("write", &self.dir.join(EVENTS), &error)),
+                Err(error) => {
+                    // Half a line would read as the trace of a kill.
+                    let _ = tail.file.set_len(tail.length);
+                    return Err(Failure::io("write", &self.dir.join(EVENTS), &error));
+                }
             }
         }
     }
@@ -177,7 +181,6 @@ impl RunFiles {
 impl Tail {
     /// Writes after the last complete line, so that what an earlier failure left behind is overwritten.
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        self.file.set_len(self.length)?;
         self.file.seek(SeekFrom::Start(self.length))?;
         self.file.write_all(line)
     }
