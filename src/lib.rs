@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod base;
+pub mod cli;
 pub mod engine;
 pub mod journal;
 pub mod observe;

@@ -9,4 +9,6 @@ pub mod facts;
 pub mod fs;
 pub mod host;
 pub mod lock;
+pub mod program;
+pub mod signals;
 pub mod state;
