@@ -1,5 +1,4 @@
 //! Layer 4: the only place that names `rhai`. It reads playbooks, runs them, and gives them the primitives.
-//! Layer 4: the only place that names rhai.
 
 pub mod bind;
 pub mod context;

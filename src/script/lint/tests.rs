@@ -282,10 +282,13 @@ fn words_that_playbooks_do_not_have() {
               Compare the value itself; what a function returns is told by `lifeboat doc FUNCTION`.
         "#]],
         ),
-        ("exit(1);", expect![[r#"
+        (
+            "exit(1);",
+            expect![[r#"
             error playbooks/p.rhai:2:1 `exit` is not part of playbooks
               Call `fail("message")` to end the run with a failure; a playbook that is done just ends.
-        "#]]),
+        "#]],
+        ),
         (
             "let m = match;",
             expect![[r#"
@@ -341,12 +344,15 @@ fn a_line_that_continues_a_step() {
 
 #[test]
 fn a_line_that_the_language_takes_for_an_operator() {
-    says("step \"a\" { 1 }\n[1].len();\nattempt \"b\" {\n  1\n}\n-1;\nlet c = step \"c\" { [1] }[0];", &expect![[r#"
+    says(
+        "step \"a\" { 1 }\n[1].len();\nattempt \"b\" {\n  1\n}\n-1;\nlet c = step \"c\" { [1] }[0];",
+        &expect![[r#"
         error playbooks/p.rhai:3:1 this `[` continues the step above it instead of beginning a line
           Put a `;` behind the closing `}` of the step.
         error playbooks/p.rhai:7:1 this `-` continues the step above it instead of beginning a line
           Put a `;` behind the closing `}` of the step.
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
