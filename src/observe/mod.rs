@@ -1,6 +1,11 @@
 //! Layer 2: one question, one file. Observations are really asked in every mode, unless a predicted effect touched
 //! what they ask about.
 
+pub mod databases;
+pub mod estimate;
+pub mod pg_dump;
+pub mod query;
+
 use crate::base::failure::Failure;
 use crate::base::plan::{Later, Need, Target};
 use crate::sys::facts::Facts;
@@ -23,6 +28,11 @@ pub trait Observation: Send + Sync + 'static {
     /// Empty for observations that answer through the overlay themselves.
     fn concerns(&self, _facts: &Facts) -> Vec<Target> {
         Vec::new()
+    }
+    /// Whether the question stands literally in the playbook. A dry run asks no other: a question put together while a
+    /// playbook runs may do what nobody has read.
+    fn is_literal(&self) -> bool {
+        true
     }
     /// Asks.
     fn ask(&self, facts: &Facts) -> Result<Later<Self::Answer>, Failure>;
