@@ -7,7 +7,7 @@
 use crate::base::failure::{Code, Failure};
 use crate::sys::scratch::user::User;
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -163,12 +163,11 @@ fn remove(folder: &Path) -> io::Result<()> {
 
 /// Ends the server of a data folder whose owner is gone; usually it ended with its owner.
 fn end_server(data: &Path) {
-    let Some(pid) = server_of(data) else { return };
-    let _ = kill_process(pid, Signal::QUIT);
     let begin = Instant::now();
-    while test_kill_process(pid).is_ok() {
-        if begin.elapsed() > PATIENCE {
-            let _ = kill_process(pid, Signal::KILL);
+    while let Some(pid) = server_of(data) {
+        let late = begin.elapsed() > PATIENCE;
+        let _ = kill_process(pid, if late { Signal::KILL } else { Signal::QUIT });
+        if late {
             return;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -179,9 +178,8 @@ fn end_server(data: &Path) {
 fn server_of(data: &Path) -> Option<Pid> {
     let file = std::fs::read_to_string(data.join("postmaster.pid")).ok()?;
     let number: i32 = file.lines().next()?.trim().parse().ok()?;
-    let pid = Pid::from_raw(number)?;
     // The number may belong to another process by now.
-    works_in(number, data).then_some(pid)
+    Pid::from_raw(number).filter(|_| works_in(number, data))
 }
 
 /// Whether process `pid` has `folder` as its current folder, as a server has its data.

@@ -5,7 +5,7 @@
 //! wanted. Elsewhere a small shell waits at the other end of a pipe, which closes with this process.
 
 use crate::sys::scratch::user::User;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 
 /// How long a process may take to end by itself once it was asked to.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the rest of its group may take after that.
+const PATIENCE_WITH_GROUP: Duration = Duration::from_secs(1);
 
 type Request = (Command, Sender<io::Result<Child>>);
 
@@ -91,15 +94,29 @@ impl Kept {
         let group = Pid::from_child(&self.child);
         // The server passes the signal on to its processes; initdb does not.
         let _ = kill_process_group(group, Signal::QUIT);
-        let begin = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if begin.elapsed() > PATIENCE {
-                let _ = kill_process_group(group, Signal::KILL);
-                let _ = self.child.wait();
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        let child = &mut self.child;
+        if !within(PATIENCE, || !matches!(child.try_wait(), Ok(None))) {
+            let _ = kill_process_group(group, Signal::KILL);
+            let _ = child.wait();
         }
+        // What else was in the group may still write into its folder.
+        if !within(PATIENCE_WITH_GROUP, || test_kill_process_group(group).is_err()) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// Whether `condition` comes true within `limit`.
+fn within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let begin = Instant::now();
+    loop {
+        if condition() {
+            return true;
+        }
+        if begin.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -159,15 +176,8 @@ mod tests {
         command
     }
 
-    fn wait_for_end(kept: &mut Kept) -> bool {
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(5) {
-            if kept.ended().unwrap().is_some() {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        false
+    fn ends_soon(kept: &mut Kept) -> bool {
+        within(Duration::from_secs(5), || kept.ended().unwrap().is_some())
     }
 
     #[test]
@@ -183,7 +193,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(200));
         assert!(kept.ended().unwrap().is_none());
         drop(keeper);
-        assert!(wait_for_end(&mut kept));
+        assert!(ends_soon(&mut kept));
     }
 
     #[test]
@@ -203,7 +213,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(200));
         assert!(kept.ended().unwrap().is_none());
         drop(watchdog.stdin.take());
-        assert!(wait_for_end(&mut kept));
+        assert!(ends_soon(&mut kept));
         watchdog.wait().unwrap();
     }
 
