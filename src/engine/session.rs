@@ -179,7 +179,9 @@ impl Session {
         self.policy.authorize(&observation.needs(&self.facts), O::NAME).map_err(placed)?;
         let touched = !independent
             && observation.concerns(&self.facts).iter().any(|target| self.facts.view().is_touched(target));
-        let answer = if touched { Later::AfterRun } else { observation.ask(&self.facts).map_err(placed)? };
+        let unread = self.live.is_none() && !observation.is_literal();
+        let answer =
+            if touched || unread { Later::AfterRun } else { observation.ask(&self.facts).map_err(placed)? };
         self.host.emit(What::Observed {
             name: O::NAME.to_owned(),
             question: observation.question(),
