@@ -1,6 +1,7 @@
 //! Layer 2: one verb, one file. An action plans itself from facts and carries out exactly that plan.
 
 pub mod archive;
+pub mod dump;
 pub mod file;
 pub mod gzip;
 pub mod hash;

@@ -133,6 +133,9 @@ impl Action for Save {
         let (produced, written) = self.pour(&mut staged, plan.estimate, effects, &own)?;
         let manifest = self.manifest(backup, &produced, &written, effects.run());
         publish(effects, staged, &manifest, produced.globals.as_deref())?;
+        for note in &produced.notes {
+            facts.host().info(&format!("{}: {note}", backup.name));
+        }
         for warning in &produced.warnings {
             facts.host().warn(&format!("{}: {warning}", backup.name));
         }

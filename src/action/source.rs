@@ -1,6 +1,7 @@
 //! Where the bytes of a backup come from: what `dump`, `archive` and `file` have in common.
 
 use crate::action::archive::Archive;
+use crate::action::dump::Dump;
 use crate::action::file::FileSource;
 use crate::base::backup::{Content, DatabaseProperties, RecoveryPoint, Source, TableContent};
 use crate::base::failure::Failure;
@@ -13,6 +14,8 @@ use std::path::PathBuf;
 /// A source that has not been asked for anything yet.
 #[derive(Clone, Debug)]
 pub enum BackupSource {
+    /// A PostgreSQL database, through `pg_dump`.
+    Dump(Box<Dump>),
     /// A tree of files, as a tar archive.
     Archive(Archive),
     /// One file as it is.
@@ -59,14 +62,17 @@ pub struct Produced {
     pub entries: Option<u64>,
     /// What could not be read, each with its reason.
     pub unreadable: Vec<String>,
-    /// What the person who runs this should know.
+    /// What is wrong with the backup; the run then completes with warnings.
     pub warnings: Vec<String>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
 }
 
 impl BackupSource {
     /// The verb that makes it.
     pub fn verb(&self) -> &'static str {
         match self {
+            Self::Dump(_) => "dump",
             Self::Archive(_) => "archive",
             Self::File(_) => "file",
         }
@@ -75,6 +81,7 @@ impl BackupSource {
     /// Asks what can be known before it runs.
     pub fn look(&self, facts: &Facts) -> Result<Sourced, Failure> {
         match self {
+            Self::Dump(dump) => dump.look(facts),
             Self::Archive(archive) => archive.look(facts),
             Self::File(file) => file.look(facts),
         }
@@ -88,6 +95,7 @@ impl BackupSource {
         out: &mut dyn BlockSink,
     ) -> Result<Produced, Failure> {
         match self {
+            Self::Dump(dump) => dump.produce(effects, out),
             Self::Archive(archive) => archive.produce(effects, own, out),
             Self::File(file) => file.produce(effects, out),
         }
