@@ -3,10 +3,15 @@
 
 pub mod backups;
 pub mod databases;
+pub mod disk_space;
 pub mod estimate;
+pub mod exec;
+pub mod http_get;
 pub mod latest;
 pub mod pg_dump;
 pub mod query;
+pub mod require_program;
+pub mod require_writable;
 
 use crate::base::failure::Failure;
 use crate::base::plan::{Later, Need, Target};

@@ -9,13 +9,18 @@ pub mod env;
 pub mod facts;
 pub mod fs;
 pub mod host;
+pub mod http;
 pub mod lock;
 pub mod postgres;
 pub mod process;
 pub mod program;
 pub mod scratch;
+pub mod scripted_server;
 pub mod signals;
 pub mod state;
 pub mod store;
 pub mod stream;
 pub mod tree;
+pub mod webhook;
+
+#[cfg(test)]

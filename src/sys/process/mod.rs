@@ -183,9 +183,12 @@ impl Command {
         }
     }
 
-    /// The system's command, ready to be started, and the program's path.
-    fn prepared(&self, host: &Host) -> Result<(std::process::Command, PathBuf), Failure> {
-        // What the child is given is known before its arguments are looked at.
+    /// The program's path and the folder it would run in, if all that can be known before it runs is in order. Makes
+    /// the secrets that it is given known to the masker.
+    ///
+    /// # Errors
+    /// An argument that holds a secret, `ProgramMissing`, or a folder that is not there.
+    pub fn check(&self, host: &Host) -> Result<(PathBuf, PathBuf), Failure> {
         for value in self.env.values() {
             if let Value::Secret(secret) = value {
                 host.masker().add(secret);
@@ -198,7 +201,12 @@ impl Command {
             return Err(argument_holds_secret(&self.program, &host.masker().mask(arg)));
         }
         let dir = self.folder(host)?;
-        let path = find::find_from(host, &self.program, &dir)?;
+        Ok((find::find_from(host, &self.program, &dir)?, dir))
+    }
+
+    /// The system's command, ready to be started, and the program's path.
+    fn prepared(&self, host: &Host) -> Result<(std::process::Command, PathBuf), Failure> {
+        let (path, dir) = self.check(host)?;
         let mut command = std::process::Command::new(&path);
         command.args(&self.args).current_dir(&dir).env_clear().env("PATH", find::search_path(host));
         for (name, value) in host.env().inherited() {
