@@ -15,6 +15,7 @@ pub mod postgres;
 pub mod process;
 pub mod program;
 pub mod scratch;
+#[cfg(test)]
 pub mod scripted_server;
 pub mod signals;
 pub mod state;
@@ -22,5 +23,3 @@ pub mod store;
 pub mod stream;
 pub mod tree;
 pub mod webhook;
-
-#[cfg(test)]
