@@ -7,5 +7,6 @@ pub mod event;
 pub mod failure;
 pub mod ids;
 pub mod plan;
+pub mod retention;
 pub mod secret;
 pub mod units;

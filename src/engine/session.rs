@@ -213,6 +213,7 @@ impl Session {
         state.open.retain(|open| *open != step.path);
         if let (Outcome::Tolerated, Some(failure)) = (outcome, failure) {
             state.warnings.push(format!("{}: {failure}", step.path));
+            self.host.set_troubled();
         }
         drop(state);
         if let (Outcome::Unknown, Some(failure)) = (outcome, failure) {

@@ -1,6 +1,9 @@
 //! Layer 2: one question, one file. Observations are really asked in every mode, unless a predicted effect touched
 //! what they ask about.
 
+pub mod backups;
+pub mod latest;
+
 use crate::base::failure::Failure;
 use crate::base::plan::{Later, Need, Target};
 use crate::sys::facts::Facts;

@@ -1,14 +1,28 @@
-//! Layer 4: the only place that names rhai.
+//! Layer 4: the only place that names `rhai`. It reads playbooks, runs them, and gives them the primitives.
 
+pub mod bind;
+pub mod context;
+pub mod doc;
+pub mod embedded;
+pub mod engine;
+pub mod fault;
 pub mod fields;
+pub mod grants;
+pub mod guard;
 pub mod header;
 pub mod known;
+pub mod library;
 pub mod lint;
 pub mod literal;
 pub mod options;
 pub mod param;
 pub mod parameters;
 pub mod program;
+pub mod step;
+pub mod surface;
 pub mod syntax;
 pub mod tree;
+pub mod unknown;
+pub mod value;
+pub mod wording;
 pub mod words;

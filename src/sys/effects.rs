@@ -4,6 +4,7 @@ use crate::base::event::Alert;
 use crate::base::failure::Failure;
 use crate::sys::facts::Facts;
 use crate::sys::fs::{self, Staged};
+use crate::sys::store;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -79,5 +80,23 @@ impl Effects {
     /// Removes a file; one that is gone already is fine.
     pub fn remove_file(&self, _intent: &IntentToken, path: &Path) -> Result<(), Failure> {
         fs::remove(path)
+    }
+
+    /// Removes a backup with its sidecars. It first loses its final name at once, so that whatever interrupts the rest
+    /// leaves nothing that looks like a backup; the next run cleans up.
+    pub fn remove_backup(&self, _intent: &IntentToken, path: &Path) -> Result<(), Failure> {
+        let Some(hidden) = fs::hide(path, &self.run)? else { return Ok(()) };
+        for suffix in store::SIDECARS {
+            fs::remove(&store::sidecar(path, suffix))?;
+        }
+        fs::remove(&hidden)
+    }
+
+    /// Removes what a killed run left behind; its staged file last.
+    pub fn remove_leftover(&self, _intent: &IntentToken, leftover: &store::Leftover) -> Result<(), Failure> {
+        for path in &leftover.sidecars {
+            fs::remove(path)?;
+        }
+        fs::remove(&leftover.staged)
     }
 }

@@ -21,6 +21,41 @@ pub fn exists(path: &Path) -> Result<bool, Failure> {
     }
 }
 
+/// The text of a file; `None` if there is no such file.
+pub fn read_text(path: &Path) -> Result<Option<String>, Failure> {
+    match std::fs::read(path) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|error| {
+            Failure::new(Code::Io, format!("cannot read `{}`", path.display()))
+                .caused_by(format!("byte {} is not UTF-8", error.utf8_error().valid_up_to()))
+        }),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(Failure::io("read", path, &error)),
+    }
+}
+
+/// Names of the files in a folder, sorted; none if there is no such folder.
+pub fn file_names(dir: &Path) -> Result<Vec<String>, Failure> {
+    let failed = |error: &io::Error| Failure::io("list", dir, error);
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(failed(&error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| failed(&error))?;
+        if entry.path().is_file() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// `path` or its nearest ancestor that exists.
 pub fn nearest_existing(path: &Path) -> PathBuf {
     path.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/")).to_path_buf()
@@ -156,6 +191,20 @@ pub fn replace(path: &Path, content: &[u8], run: &str) -> Result<(), Failure> {
     std::fs::rename(&staged.staged, path).map_err(|error| Failure::io("replace", path, &error))?;
     staged.published = true;
     sync_dir(path)
+}
+
+/// Takes a file's final name away: it becomes a leftover of `run`. `None` if it is gone already.
+pub fn hide(path: &Path, run: &str) -> Result<Option<PathBuf>, Failure> {
+    let (dir, name) = split(path)?;
+    let hidden = dir.join(format!(".{name}.{run}{STAGED_SUFFIX}"));
+    match std::fs::rename(path, &hidden) {
+        Ok(()) => {
+            sync_dir(path)?;
+            Ok(Some(hidden))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::io("remove", path, &error)),
+    }
 }
 
 /// Removes a file and makes that durable; one that is gone already is fine.

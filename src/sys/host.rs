@@ -9,6 +9,7 @@ use crate::sys::env::Env;
 use chrono::{DateTime, Local};
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, RwLock};
 
 /// The machine as one command of Lifeboat sees it.
@@ -23,6 +24,7 @@ pub struct Host {
     runtime: OnceLock<tokio::runtime::Runtime>,
     events: RwLock<Option<Events>>,
     alert: Mutex<Option<Alert>>,
+    troubled: AtomicBool,
 }
 
 impl Host {
@@ -40,6 +42,7 @@ impl Host {
             runtime: OnceLock::new(),
             events: RwLock::new(None),
             alert: Mutex::new(None),
+            troubled: AtomicBool::new(false),
         }
     }
 
@@ -147,6 +150,16 @@ impl Host {
     pub fn set_alert(&self, alert: Alert) {
         self.emit(What::AlertSet(alert.clone()));
         *self.alert.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(alert);
+    }
+
+    /// Notes that a part of the run has failed; rotation then removes nothing.
+    pub fn set_troubled(&self) {
+        self.troubled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a part of the run has failed.
+    pub fn is_troubled(&self) -> bool {
+        self.troubled.load(Ordering::Relaxed)
     }
 
     /// The alert that is set.

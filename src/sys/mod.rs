@@ -9,3 +9,4 @@ pub mod facts;
 pub mod fs;
 pub mod host;
 pub mod lock;
+pub mod store;

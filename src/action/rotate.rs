@@ -1,0 +1,173 @@
+//! `rotate`: removes the backups of a folder that no retention rule keeps.
+
+use crate::action::{Action, Recorded};
+use crate::base::failure::{Code, Failure};
+use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
+use crate::base::retention::{Keep, Removal, plan as retention};
+use crate::base::units;
+use crate::observe::backups::catalog;
+use crate::sys::effects::Effects;
+use crate::sys::facts::Facts;
+use crate::sys::store;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Which backups of a folder are rotated, and what is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RotateOptions {
+    /// Only backups with this tag; without it every tag is rotated by the same rules, each on its own.
+    pub tag: Option<String>,
+    /// The newest so many stay.
+    pub keep_last: Option<u32>,
+    /// The newest of each of so many hours stays.
+    pub keep_hourly: Option<u32>,
+    /// The newest of each of so many days stays.
+    pub keep_daily: Option<u32>,
+    /// The newest of each of so many weeks stays.
+    pub keep_weekly: Option<u32>,
+    /// The newest of each of so many months stays.
+    pub keep_monthly: Option<u32>,
+    /// The newest of each of so many years stays.
+    pub keep_yearly: Option<u32>,
+    /// What is younger than so many days stays.
+    pub keep_days: Option<u32>,
+}
+
+impl RotateOptions {
+    /// The retention rules among the options.
+    pub fn keep(&self) -> Keep {
+        Keep {
+            keep_last: self.keep_last,
+            keep_hourly: self.keep_hourly,
+            keep_daily: self.keep_daily,
+            keep_weekly: self.keep_weekly,
+            keep_monthly: self.keep_monthly,
+            keep_yearly: self.keep_yearly,
+            keep_days: self.keep_days,
+        }
+    }
+}
+
+/// Rotates the backups of a folder.
+#[derive(Clone, Debug)]
+pub struct Rotate {
+    /// The folder.
+    pub dir: PathBuf,
+    /// What is kept.
+    pub options: RotateOptions,
+}
+
+/// What rotation removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotated {
+    /// What went, oldest first.
+    pub removed: Vec<Removal>,
+    /// How many backups stayed.
+    pub kept: u64,
+    /// Bytes of the backups that went.
+    pub freed: u64,
+}
+
+impl Recorded for Rotated {
+    fn summary(&self) -> String {
+        format!("removed {} backups ({}), kept {}", self.removed.len(), units::bytes(self.freed), self.kept)
+    }
+}
+
+impl Action for Rotate {
+    const NAME: &'static str = "rotate";
+    type Output = Rotated;
+
+    fn plan(&self, facts: &Facts) -> Result<Plan<Rotated>, Failure> {
+        let keep = self.options.keep();
+        if !keep.keeps_something() {
+            return Err(Failure::new(Code::Usage, "`rotate` needs a rule that keeps something")
+                .hint("Give at least one of keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly and keep_days, above 0."));
+        }
+        let dir = facts.absolute(&self.dir);
+        let shown = facts.host().shown(&dir);
+        let scope = self.options.tag.as_ref().map(|tag| format!(" tagged `{tag}`")).unwrap_or_default();
+        let Later::Now(mut all) = catalog(facts, &dir)? else {
+            let mut plan = Plan::new(
+                format!("rotate backups{scope} in `{shown}`, keeping {}", keep.describe()),
+                Effect::Destroy,
+                Later::AfterRun,
+            );
+            plan.unknown.push("which backups go: an earlier command may change the folder".to_owned());
+            plan.needs.push(Need::Write(dir.clone()));
+            plan.touches.push(Touch::Changed(Target::Path(dir)));
+            return Ok(plan);
+        };
+        // Without a manifest nobody knows which run made a file, nor whether it was ever verified: it is left alone.
+        let foreign = all.iter().filter(|backup| backup.tag.is_empty()).count();
+        all.retain(|backup| !backup.tag.is_empty());
+        let mut result = retention(&all, &keep, facts.now().fixed_offset());
+        if let Some(tag) = &self.options.tag {
+            let tagged = |path: &PathBuf| all.iter().any(|backup| backup.path == *path && backup.tag == *tag);
+            result.remove.retain(|removal| tagged(&removal.path));
+            result.keep.retain(|(path, _)| tagged(path));
+        }
+        let mut details = Vec::new();
+        if facts.host().is_troubled() {
+            details.push("nothing goes: a part of this run has failed".to_owned());
+            let spared = std::mem::take(&mut result.remove);
+            result
+                .keep
+                .extend(spared.into_iter().map(|removal| (removal.path, "a part of this run has failed")));
+        }
+        let freed = result.remove.iter().map(|removal| removal.size).sum();
+        details.extend(result.remove.iter().map(|removal| {
+            format!(
+                "remove {} ({}), since {} is newer and verified",
+                removal.name,
+                units::bytes(removal.size),
+                removal.proof.file_name().unwrap_or_default().to_string_lossy()
+            )
+        }));
+        if foreign > 0 {
+            details.push(format!("{foreign} without a manifest are left alone"));
+        }
+        let output = Rotated { kept: result.keep.len() as u64, freed, removed: result.remove };
+        let mut plan = Plan::new(
+            format!(
+                "rotate backups{scope} in `{shown}`, keeping {}: {} go, {} stay",
+                keep.describe(),
+                output.removed.len(),
+                output.kept
+            ),
+            Effect::Destroy,
+            Later::Now(output.clone()),
+        );
+        plan.details = details;
+        plan.needs.push(Need::Write(dir.clone()));
+        plan.locks.push(Target::Path(dir));
+        plan.touches.extend(output.removed.into_iter().map(|removal| Touch::PathGone(removal.path)));
+        Ok(plan)
+    }
+
+    fn execute(&self, plan: &Plan<Rotated>, effects: &Effects) -> Result<Rotated, Failure> {
+        let Later::Now(planned) = &plan.forecast else {
+            return Err(Failure::new(Code::Internal, "`rotate` was planned without knowing the folder"));
+        };
+        if planned.removed.is_empty() {
+            return Ok(planned.clone());
+        }
+        let names: Vec<&str> = planned.removed.iter().map(|removal| removal.name.as_str()).collect();
+        let intent = effects.intend(&format!("remove {}", names.join(", ")))?;
+        for removal in &planned.removed {
+            effects.facts().cancel().check()?;
+            let proof = store::look(&removal.proof)?;
+            if proof.is_none_or(|found| found.backup.verified != Later::Now(Some(true))) {
+                return Err(Failure::new(
+                    Code::NotIntact,
+                    format!("`{}` stays: the newer verified backup is gone", removal.name),
+                )
+                .caused_by(format!("`{}` is not there any more, or not verified", removal.proof.display()))
+                .hint("Run `lifeboat run verify_backups`, then rotate again."));
+            }
+            effects.remove_backup(&intent, &removal.path)?;
+        }
+        Ok(planned.clone())
+    }
+}

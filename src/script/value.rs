@@ -1,0 +1,185 @@
+//! Values of scripts: which of them a journal can hold, and how outputs of the host become values.
+
+use crate::base::plan::Later;
+use crate::script::bind;
+use crate::script::unknown::{self, AfterRun};
+use rhai::{Array, Dynamic, Engine, FnPtr, ImmutableString, Map};
+use serde_json::{Value, json};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Values that are nested deeper are taken for equal; only a value that holds itself is.
+const DEEPEST: usize = 64;
+
+/// A type of the host that scripts handle as a value.
+pub trait ScriptValue: Clone + std::fmt::Display + 'static {
+    /// Its name in scripts, messages and docs.
+    const NAME: &'static str;
+    /// What the journal holds: everything that tells two values apart, and no secret.
+    fn json(&self) -> Value;
+}
+
+/// What is known about a type that implements [`ScriptValue`].
+pub struct Kind {
+    register: fn(&mut Engine),
+    json: fn(&Dynamic) -> Option<Value>,
+}
+
+impl Kind {
+    /// The kind of `T`.
+    pub const fn of<T: ScriptValue>() -> Self {
+        Self {
+            register: |engine| {
+                engine.register_type_with_name::<T>(T::NAME);
+                for name in ["to_string", "to_debug", "print", "debug"] {
+                    engine.register_fn(name, |value: &mut T| value.to_string());
+                }
+            },
+            json: |value| value.read_lock::<T>().map(|value| value.json()),
+        }
+    }
+
+    /// Names the type to an engine and lets it be shown.
+    pub fn register(&self, engine: &mut Engine) {
+        (self.register)(engine);
+    }
+}
+
+/// How an output or answer becomes a value of a script.
+pub trait IntoScript {
+    /// The value.
+    fn into_script(self) -> Dynamic;
+}
+
+impl<T: IntoScript> IntoScript for Later<T> {
+    fn into_script(self) -> Dynamic {
+        match self {
+            Self::Now(value) => value.into_script(),
+            Self::AfterRun => Dynamic::from(AfterRun),
+        }
+    }
+}
+
+impl<T: IntoScript> IntoScript for Option<T> {
+    fn into_script(self) -> Dynamic {
+        self.map_or(Dynamic::UNIT, T::into_script)
+    }
+}
+
+impl<T: IntoScript> IntoScript for Vec<T> {
+    fn into_script(self) -> Dynamic {
+        self.into_iter().map(T::into_script).collect::<Array>().into()
+    }
+}
+
+impl IntoScript for () {
+    fn into_script(self) -> Dynamic {
+        Dynamic::UNIT
+    }
+}
+
+impl IntoScript for bool {
+    fn into_script(self) -> Dynamic {
+        self.into()
+    }
+}
+
+impl IntoScript for i64 {
+    fn into_script(self) -> Dynamic {
+        self.into()
+    }
+}
+
+impl IntoScript for String {
+    fn into_script(self) -> Dynamic {
+        self.into()
+    }
+}
+
+impl IntoScript for Value {
+    fn into_script(self) -> Dynamic {
+        match self {
+            Self::Null => Dynamic::UNIT,
+            Self::Bool(value) => value.into(),
+            Self::Number(number) => match number.as_i64() {
+                Some(value) => value.into(),
+                None => number.as_f64().unwrap_or(f64::NAN).into(),
+            },
+            Self::String(text) => text.into(),
+            Self::Array(list) => list.into_script(),
+            Self::Object(map) => {
+                map.into_iter().map(|(key, value)| (key.into(), value.into_script())).collect::<Map>().into()
+            }
+        }
+    }
+}
+
+/// The value as JSON: plain data as it is, types of the host tagged with their name.
+///
+/// # Errors
+/// The name of the engine's type that has no codec.
+pub fn json(value: &Dynamic) -> Result<Value, String> {
+    if let Some(map) = value.read_lock::<Map>() {
+        let entries = map.iter().map(|(key, value)| Ok((key.to_string(), json(value)?)));
+        return entries.collect::<Result<_, String>>().map(Value::Object);
+    }
+    if let Some(list) = value.read_lock::<Array>() {
+        return list.iter().map(json).collect::<Result<_, String>>().map(Value::Array);
+    }
+    if let Some(text) = value.read_lock::<ImmutableString>() {
+        return Ok(Value::String(unknown::shown(&text)));
+    }
+    if value.is_unit() {
+        return Ok(Value::Null);
+    }
+    if let Ok(value) = value.as_bool() {
+        return Ok(Value::Bool(value));
+    }
+    if let Ok(value) = value.as_int() {
+        return Ok(value.into());
+    }
+    if let Ok(value) = value.as_float() {
+        return Ok(json!(value));
+    }
+    if let Ok(value) = value.as_char() {
+        return Ok(Value::String(value.to_string()));
+    }
+    if value.is::<AfterRun>() {
+        return Ok(Value::String(unknown::SHOWN.to_owned()));
+    }
+    bind::kinds().find_map(|kind| (kind.json)(value)).ok_or_else(|| value.type_name().to_owned())
+}
+
+/// A number that changes when the value does, through shared variables too.
+pub fn fingerprint(value: &Dynamic) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hash(value, &mut hasher, 0);
+    hasher.finish()
+}
+
+fn hash(value: &Dynamic, hasher: &mut DefaultHasher, depth: usize) {
+    if depth > DEEPEST {
+        return;
+    }
+    if let Some(map) = value.read_lock::<Map>() {
+        map.len().hash(hasher);
+        for (key, value) in map.iter() {
+            key.hash(hasher);
+            hash(value, hasher, depth + 1);
+        }
+    } else if let Some(list) = value.read_lock::<Array>() {
+        list.len().hash(hasher);
+        list.iter().for_each(|value| hash(value, hasher, depth + 1));
+    } else if let Some(closure) = value.read_lock::<FnPtr>() {
+        closure.fn_name().hash(hasher);
+        closure.curry().iter().for_each(|value| hash(value, hasher, depth + 1));
+    } else if let Some(text) = value.read_lock::<ImmutableString>() {
+        text.hash(hasher);
+    } else if let Some(bytes) = value.read_lock::<rhai::Blob>() {
+        bytes.hash(hasher);
+    } else {
+        value.type_name().hash(hasher);
+        if let Ok(json) = json(value) {
+            json.to_string().hash(hasher);
+        }
+    }
+}

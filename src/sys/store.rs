@@ -1,0 +1,274 @@
+//! The backups of a folder, read from their files: there is no other catalog.
+//!
+//! `FILE` is the backup; `FILE.sha256`, `FILE.json` (manifest) and, for dumps, `FILE.globals.sql` stand beside it. Sidecars
+//! are written first and removed last, so a file under its final name is complete. Work in progress, and what is being
+//! removed, is called `.FILE.RUN.part`.
+
+use crate::base::backup::{Backup, Content, MANIFEST_VERSION, Manifest, Source};
+use crate::base::failure::{Code, Failure};
+use crate::base::ids::RunId;
+use crate::base::plan::Later;
+use crate::sys::fs::STAGED_SUFFIX;
+use chrono::{DateTime, FixedOffset, Local, NaiveDateTime, TimeZone};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Suffixes of the files that stand beside a backup.
+pub const SIDECARS: [&str; 3] = [".sha256", ".json", ".globals.sql"];
+
+/// A sidecar of a backup.
+pub fn sidecar(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// A backup as found on disk.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What it is.
+    pub backup: Backup,
+    /// Its manifest; backups made by the guide's scripts have none.
+    pub manifest: Option<Manifest>,
+    /// What is odd about it, for example a manifest that cannot be read.
+    pub oddity: Option<String>,
+}
+
+/// All backups in `dir`, oldest first. A folder that is not there holds none. Files that are no backups are not
+/// reported.
+pub fn scan(dir: &Path) -> Result<Vec<Found>, Failure> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Failure::io("list", dir, &error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Failure::io("list", dir, &error))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name.starts_with('.') || SIDECARS.iter().any(|suffix| name.ends_with(suffix)) {
+            continue;
+        }
+        if let Some(one) = look(&dir.join(&name))? {
+            found.push(one);
+        }
+    }
+    found.sort_by(|a, b| (a.backup.created, &a.backup.name).cmp(&(b.backup.created, &b.backup.name)));
+    Ok(found)
+}
+
+/// The backup at `path`; `None` if the file is not one.
+pub fn look(path: &Path) -> Result<Option<Found>, Failure> {
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => metadata,
+        Ok(_) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::io("look at", path, &error)),
+    };
+    let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+        return Ok(None);
+    };
+    let (manifest, oddity) = match read_manifest(path) {
+        Ok(manifest) => (manifest, None),
+        Err(failure) => (None, Some(failure.to_string())),
+    };
+    let backup = match &manifest {
+        Some(manifest) => Backup {
+            path: path.to_path_buf(),
+            name,
+            content: manifest.content,
+            source: manifest.source.clone(),
+            tag: manifest.tag.clone(),
+            created: manifest.created,
+            size: Later::Now(metadata.len()),
+            raw_size: Later::Now(manifest.raw_size),
+            sha256: Later::Now(Some(manifest.sha256.clone())),
+            verified: Later::Now(manifest.verified.as_ref().map(|verified| verified.intact)),
+        },
+        None => {
+            let Some((source, created, content)) = by_name(&name) else { return Ok(None) };
+            Backup {
+                path: path.to_path_buf(),
+                name,
+                content,
+                source: Source::Named { name: source },
+                tag: String::new(),
+                created,
+                size: Later::Now(metadata.len()),
+                raw_size: Later::Now(0),
+                sha256: Later::Now(read_sha256(path)?),
+                verified: Later::Now(None),
+            }
+        }
+    };
+    Ok(Some(Found { backup, manifest, oddity }))
+}
+
+/// Source, time and content of a file named as the guide's scripts name theirs: `NAME_YYYYMMDD_HHMMSS.sql.gz` and so on.
+fn by_name(name: &str) -> Option<(String, DateTime<FixedOffset>, Content)> {
+    let endings = [
+        (".sql.gz", Content::Sql),
+        (".sql", Content::Sql),
+        (".tar.gz", Content::Tar),
+        (".tar", Content::Tar),
+    ];
+    let (stem, content) =
+        endings.iter().find_map(|(end, content)| Some((name.strip_suffix(end)?, *content)))?;
+    let at = stem.len().checked_sub(16).filter(|at| stem.is_char_boundary(*at))?;
+    let (source, stamp) = stem.split_at(at);
+    let time = NaiveDateTime::parse_from_str(stamp, "_%Y%m%d_%H%M%S").ok()?;
+    let created = Local.from_local_datetime(&time).earliest()?.fixed_offset();
+    (!source.is_empty()).then(|| (source.to_owned(), created, content))
+}
+
+/// The manifest of a backup, if it has one.
+pub fn read_manifest(path: &Path) -> Result<Option<Manifest>, Failure> {
+    let at = sidecar(path, ".json");
+    let text = match std::fs::read(&at) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::io("read", &at, &error)),
+    };
+    let unreadable = |cause: String| {
+        Failure::new(Code::NotIntact, format!("the manifest `{}` cannot be understood", at.display()))
+            .caused_by(cause)
+    };
+    let value: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
+    let version = value.get("version").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    if version > u64::from(MANIFEST_VERSION) {
+        return Err(unreadable(format!("it has version {version}, this Lifeboat knows {MANIFEST_VERSION}"))
+            .hint("Use a Lifeboat at least as new as the one that made the backup."));
+    }
+    serde_json::from_value(value).map(Some).map_err(|error| unreadable(error.to_string()))
+}
+
+/// The digest in `FILE.sha256`, if there is one: the first word of the line that `sha256sum` writes, in lower case.
+pub fn read_sha256(path: &Path) -> Result<Option<String>, Failure> {
+    let at = sidecar(path, ".sha256");
+    let text = match std::fs::read(&at) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::io("read", &at, &error)),
+    };
+    let word = text.split_whitespace().next().unwrap_or_default().trim_start_matches('\\');
+    if word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(Some(word.to_ascii_lowercase()));
+    }
+    Err(Failure::new(Code::NotIntact, format!("`{}` holds no SHA-256 digest", at.display()))
+        .hint("Its first word must be the 64 hex digits that `sha256sum` prints."))
+}
+
+/// The line that `sha256sum -c` reads in the backup's folder.
+pub fn sha256_line(name: &str, sha256: &str) -> String {
+    // sha256sum marks a line whose name holds a backslash or a newline, and escapes them.
+    if name.contains(['\\', '\n']) {
+        let escaped = name.replace('\\', "\\\\").replace('\n', "\\n");
+        return format!("\\{sha256}  {escaped}\n");
+    }
+    format!("{sha256}  {name}\n")
+}
+
+/// What a killed run left in a folder: its staged file and the sidecars it had already written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// The staged file, to be removed last.
+    pub staged: PathBuf,
+    /// Sidecars of a backup that never got its name.
+    pub sidecars: Vec<PathBuf>,
+}
+
+/// Leftovers in `dir`. The caller holds the folder's lock, so no live run owns them; `own` is the caller's run.
+pub fn leftovers(dir: &Path, own: &str) -> Result<Vec<Leftover>, Failure> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Failure::io("list", dir, &error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Failure::io("list", dir, &error))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Some((target, run)) = staged_name(&name) else { continue };
+        if run.as_str() == own {
+            continue;
+        }
+        let target = dir.join(target);
+        let mut sidecars = Vec::new();
+        if !crate::sys::fs::exists(&target)? {
+            for suffix in SIDECARS {
+                let at = sidecar(&target, suffix);
+                if crate::sys::fs::exists(&at)? {
+                    sidecars.push(at);
+                }
+            }
+        }
+        found.push(Leftover { staged: dir.join(&name), sidecars });
+    }
+    found.sort_by(|a, b| a.staged.cmp(&b.staged));
+    Ok(found)
+}
+
+/// Target and run of a staged file's name `.TARGET.RUN.part`.
+fn staged_name(name: &str) -> Option<(&str, RunId)> {
+    let (target, run) = name.strip_prefix('.')?.strip_suffix(STAGED_SUFFIX)?.rsplit_once('.')?;
+    Some((target, RunId::parse(run)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guides_names_are_understood() {
+        let (source, created, content) = by_name("aurora_db_20251110_020000.sql.gz").unwrap();
+        assert_eq!((source.as_str(), content), ("aurora_db", Content::Sql));
+        assert_eq!(created.naive_local().to_string(), "2025-11-10 02:00:00");
+        assert_eq!(by_name("aurora_config_20251110_023000.tar.gz").unwrap().2, Content::Tar);
+        for other in
+            ["notes.txt", "_20251110_020000.sql.gz", "a_20251310_020000.sql.gz", "ä_2025.sql.gz", ".sql.gz"]
+        {
+            assert_eq!(by_name(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn staged_names_are_told_from_others() {
+        let (target, run) = staged_name(".a.b.sql.gz.20251110-020000-abcdef.part").unwrap();
+        assert_eq!((target, run.as_str()), ("a.b.sql.gz", "20251110-020000-abcdef"));
+        for other in
+            ["a.part", ".a.part", ".a.20251110-020000-abcde.part", ".a.b.20251110-020000-abcdef.parts"]
+        {
+            assert_eq!(staged_name(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn leftovers_are_found_with_their_sidecars() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str| std::fs::write(dir.path().join(name), "x").unwrap();
+        let dead = ".a.sql.gz.20251110-020000-abcdef.part";
+        let whole = ".b.sql.gz.20251110-020000-abcdef.part";
+        for name in
+            [dead, "a.sql.gz.json", "a.sql.gz.sha256", whole, "b.sql.gz", "b.sql.gz.json", "c.sql.gz.json"]
+        {
+            write(name);
+        }
+        write(".d.sql.gz.20251110-030000-zzzzzz.part");
+        let found = leftovers(dir.path(), "20251110-030000-zzzzzz").unwrap();
+        let at = |name: &str| dir.path().join(name);
+        assert_eq!(
+            found,
+            [
+                Leftover { staged: at(dead), sidecars: vec![at("a.sql.gz.sha256"), at("a.sql.gz.json")] },
+                Leftover { staged: at(whole), sidecars: vec![] },
+            ]
+        );
+    }
+
+    #[test]
+    fn odd_names_are_written_as_sha256sum_writes_them() {
+        assert_eq!(sha256_line("a b.gz", "00"), "00  a b.gz\n");
+        assert_eq!(sha256_line("a\\b.gz", "00"), "\\00  a\\\\b.gz\n");
+    }
+}
