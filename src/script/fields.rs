@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
 
     /// A string that is not empty.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>, Failure> {
-        let text = self.typed(key, "a string", |form| match form {
+        let text = self.typed(key, "text", |form| match form {
             Form::Text(text) => Some(text.as_str()),
             _ => None,
         })?;
@@ -109,7 +109,7 @@ impl<'a> Fields<'a> {
 
     /// The items of a list; none where the key is missing.
     pub fn list(&self, key: &str) -> Result<&'a [Literal], Failure> {
-        let items = self.typed(key, "a list", |form| match form {
+        let items = self.typed(key, "an array", |form| match form {
             Form::List(items) => Some(items.as_slice()),
             _ => None,
         })?;

@@ -1,11 +1,15 @@
 //! The header of a playbook: `const PLAYBOOK = #{ ... }`, read from the syntax tree without running anything.
 
 use crate::base::failure::{Code, Failure, Place};
+use crate::script::engine::engine;
 use crate::script::fields::{Fields, place, wrong};
+use crate::script::library::Playbook;
 use crate::script::literal::{Entry, Form, Literal, NotLiteral};
-use crate::script::param::{Param, shown};
+use crate::script::param::{Kind, Param, shown};
 use crate::script::parameters::Given;
-use rhai::{AST, ASTFlags, ASTNode, Position, Stmt};
+use crate::script::program::Source;
+use crate::script::syntax;
+use rhai::{AST, ASTFlags, ASTNode, Engine, Position, Stmt};
 use serde_json::{Map, Value};
 
 /// Name of the constant.
@@ -67,6 +71,27 @@ impl Schedule {
         };
         self.params.iter().map(|(name, value)| (name.clone(), texts(value))).collect()
     }
+}
+
+thread_local! {
+    // Listing playbooks reads many headers, and only the first engine of a thread is worth waiting for.
+    static READER: Engine = {
+        let mut engine = engine();
+        engine.set_strict_variables(false);
+        engine
+    };
+}
+
+/// Reads the header of a playbook. What is wrong below the header is left to lint, unless it does not parse.
+///
+/// # Errors
+/// `Playbook`, with the place, when there is no header or something in it is wrong.
+pub fn header(playbook: &Playbook) -> Result<Header, Failure> {
+    let source = Source { file: playbook.file.clone(), text: playbook.source.as_str().into() };
+    let ast = READER
+        .with(|engine| engine.compile(&*source.text))
+        .map_err(|error| syntax::failure(&source, &error))?;
+    read(&ast, &playbook.file)
 }
 
 /// Reads the header from a syntax tree that was compiled without optimization; `file` is shown in places.
@@ -183,7 +208,7 @@ fn check_order(params: &[Param]) -> Result<(), Failure> {
     };
     let positional: Vec<&Param> = params.iter().filter(|param| param.positional).collect();
     for (index, param) in positional.iter().enumerate() {
-        if param.kind == crate::script::param::Kind::List && index + 1 < positional.len() {
+        if param.kind == Kind::List && index + 1 < positional.len() {
             let name = &param.name;
             return refuse(
                 param,
@@ -303,7 +328,7 @@ fn is_zone(tz: &str) -> bool {
 fn pattern(literal: &Literal, index: usize, file: &str) -> Result<String, Failure> {
     let refuse = |problem: String| wrong(file, literal.at, format!("`watch[{index}]` {problem}"));
     let Form::Text(text) = &literal.form else {
-        return Err(refuse(format!("must be a string, not {}", literal.kind())));
+        return Err(refuse(format!("must be text, not {}", literal.kind())));
     };
     match globset::Glob::new(text) {
         Ok(_) if !text.is_empty() => Ok(text.clone()),
@@ -311,3 +336,6 @@ fn pattern(literal: &Literal, index: usize, file: &str) -> Result<String, Failur
         Err(error) => Err(refuse(format!("is `{text}`, which is not a pattern")).caused_by(error.kind())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,11 @@
 //! The functions that an engine knows, with signatures in our words.
 
+use crate::script::wording::type_name;
+use rhai::packages::{Package, StandardPackage};
 use rhai::{Engine, FuncMetadata};
 use std::any::TypeId;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One parameter of a native function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +25,7 @@ pub struct Signature {
     pub name: String,
     /// Its parameters; a method's receiver is the first.
     pub params: Vec<Parameter>,
-    /// What it returns in our words; empty for nothing.
+    /// What it returns in our words.
     pub returns: String,
     /// Its doc comments, without leaders.
     pub text: String,
@@ -31,6 +34,15 @@ pub struct Signature {
 }
 
 impl Signature {
+    /// What tells it from other functions.
+    fn key(&self) -> (String, Vec<TypeId>) {
+        (self.name.clone(), self.params.iter().map(|param| param.id).collect())
+    }
+
+    fn named(&self) -> usize {
+        self.params.iter().filter(|param| param.name.is_some()).count()
+    }
+
     /// As shown to people: `rotate(dir: string, options: map) -> list`.
     pub fn shown(&self) -> String {
         let params: Vec<String> = self
@@ -42,7 +54,7 @@ impl Signature {
             })
             .collect();
         let returns = match self.returns.as_str() {
-            "" | "any" => String::new(),
+            "any" | "nothing" => String::new(),
             kind => format!(" -> {kind}"),
         };
         format!("{}({}){returns}", self.name, params.join(", "))
@@ -64,15 +76,19 @@ impl Known {
     /// Collects from an engine's metadata.
     pub fn of(engine: &Engine) -> Self {
         let read = |info: rhai::FuncInfo<'_>| Some(signature(engine, info.metadata));
-        let ours = engine.collect_fn_metadata(None, read, false);
+        let mut language = Engine::new_raw();
+        StandardPackage::new().register_into_engine(&mut language);
+        let language: BTreeSet<(String, Vec<TypeId>)> =
+            language.collect_fn_metadata(None, read, true).iter().map(Signature::key).collect();
         let mut known: BTreeMap<String, Vec<Signature>> = BTreeMap::new();
         for mut signature in engine.collect_fn_metadata(None, read, true) {
-            signature.ours = ours.contains(&signature);
+            signature.ours = !language.contains(&signature.key());
             known.entry(signature.name.clone()).or_default().push(signature);
         }
         for forms in known.values_mut() {
-            forms.sort_by(|a, b| (a.params.len(), a.shown()).cmp(&(b.params.len(), b.shown())));
-            forms.dedup();
+            // Some functions of the language are wrapped: the form that names its parameters speaks for both.
+            forms.sort_by_cached_key(|form| (form.params.len(), form.key(), Reverse(form.named())));
+            forms.dedup_by(|a, b| a.key() == b.key());
         }
         Self(known)
     }
@@ -107,10 +123,7 @@ fn signature(engine: &Engine, metadata: &FuncMetadata) -> Signature {
     Signature {
         name: metadata.name.to_string(),
         params: params.collect(),
-        returns: match kind_of(engine, &metadata.return_type).as_str() {
-            "()" => String::new(),
-            kind => kind.to_owned(),
-        },
+        returns: kind_of(engine, &metadata.return_type),
         text: metadata.comments.iter().map(|comment| plain(comment)).collect::<Vec<_>>().join("\n"),
         ours: false,
     }
@@ -128,28 +141,10 @@ fn plain(comment: &str) -> String {
 
 /// A Rust type in our words.
 fn kind_of(engine: &Engine, rust: &str) -> String {
-    let mut rust = rust.trim();
-    for prefix in ["&mut ", "&"] {
-        rust = rust.strip_prefix(prefix).unwrap_or(rust).trim();
-    }
-    for (open, close) in [("RhaiResultOf<", ">"), ("Result<", ">")] {
-        if let Some(inner) = rust.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)) {
-            return kind_of(engine, inner.rsplit_once(',').map_or(inner, |(value, _)| value));
-        }
-    }
-    match rust.rsplit("::").next().unwrap_or(rust) {
-        "" | "()" => "()".into(),
-        "str" | "String" | "ImmutableString" | "char" => "string".into(),
-        "INT" | "i64" | "u64" | "u32" | "usize" | "i32" => "int".into(),
-        "FLOAT" | "f64" => "float".into(),
-        "bool" => "bool".into(),
-        "Map" => "map".into(),
-        "Array" | "Vec<Dynamic>" => "list".into(),
-        "Dynamic" | "?" | "RhaiResult" | "_" => "any".into(),
-        "FnPtr" => "closure".into(),
-        last => {
-            let mapped = engine.map_type_name(rust);
-            if mapped == rust { last.to_owned() } else { mapped.to_owned() }
-        }
+    let rust = rust.trim().trim_start_matches("rhai::");
+    match rust.strip_prefix("RhaiResultOf<").and_then(|rest| rest.strip_suffix('>')) {
+        Some(inner) => kind_of(engine, inner),
+        None if matches!(rust, "" | "RhaiResult") => "any".to_owned(),
+        None => type_name(engine, rust),
     }
 }

@@ -94,8 +94,8 @@ impl Literal {
             Form::Bool(_) => "a boolean",
             Form::Int(_) => "a whole number",
             Form::Float(_) => "a number",
-            Form::Text(_) => "a string",
-            Form::List(_) => "a list",
+            Form::Text(_) => "text",
+            Form::List(_) => "an array",
             Form::Map(_) => "a map",
         }
     }
@@ -141,7 +141,7 @@ fn describe(expr: &Expr) -> &'static str {
         Expr::And(..) | Expr::Or(..) | Expr::Coalesce(..) => "a calculation",
         Expr::FnCall(..) | Expr::MethodCall(..) => "a function call",
         Expr::Variable(..) | Expr::ThisPtr(_) => "a variable",
-        Expr::InterpolatedString(..) => "a string with `${...}`",
+        Expr::InterpolatedString(..) => "text with `${...}`",
         Expr::DynamicConstant(value, _) if value.is_fnptr() => "a closure",
         Expr::Stmt(_) => "a closure or block",
         Expr::Dot(..) | Expr::Index(..) | Expr::Property(..) => "part of another value",

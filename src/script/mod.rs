@@ -2,10 +2,12 @@
 
 pub mod bind;
 pub mod context;
+pub mod doc;
 pub mod embedded;
 pub mod engine;
 pub mod fault;
 pub mod fields;
+pub mod grants;
 pub mod guard;
 pub mod header;
 pub mod known;
@@ -17,6 +19,7 @@ pub mod param;
 pub mod parameters;
 pub mod program;
 pub mod step;
+pub mod surface;
 pub mod syntax;
 pub mod tree;
 pub mod unknown;

@@ -49,11 +49,20 @@ impl Kind {
             Self::Bool => "`true` or `false`",
             Self::Int => "a whole number",
             Self::Float => "a number",
-            Self::Text => "a string",
+            Self::Text => "text",
             Self::Size => "a size such as `10GiB`",
             Self::Duration => "a duration such as `30m`",
-            Self::List => "a list of strings",
+            Self::List => "an array of texts",
         }
+    }
+
+    /// Why a literal of the header is no value of this kind.
+    fn mismatch(self, literal: &Literal) -> String {
+        let given = match (self, literal.text()) {
+            (Self::Size | Self::Duration, Some(text)) => format!("`{text}`"),
+            _ => literal.kind().to_owned(),
+        };
+        format!("must be {}, not {given}", self.describe())
     }
 
     /// Whether a literal of the header is a value of this kind.
@@ -164,8 +173,7 @@ impl Param {
             if let Some(entry) = fields.get(key)
                 && !self.kind.accepts(&entry.value)
             {
-                let given = entry.value.kind();
-                return Err(fields.refuse(key, &format!("must be {}, not {given}", self.kind.describe())));
+                return Err(fields.refuse(key, &self.kind.mismatch(&entry.value)));
             }
         }
         self.default = fields.get("default_value").map(|entry| entry.value.json());
@@ -177,7 +185,7 @@ impl Param {
     fn kind_of(&self, fields: &Fields<'_>) -> Result<Kind, Failure> {
         let named = match fields.text("type")? {
             None => None,
-            Some("string") => Some(Kind::Text),
+            Some("text" | "string") => Some(Kind::Text),
             Some("int") => Some(Kind::Int),
             Some("bool") => Some(Kind::Bool),
             Some("float") => Some(Kind::Float),
@@ -185,7 +193,7 @@ impl Param {
             Some("duration") => Some(Kind::Duration),
             Some(other) => {
                 return Err(fields.refuse("type", &format!("cannot be `{other}`")).hint(
-                    "Types are `string`, `int`, `bool`, `float`, `size` and `duration`; `list: true` makes a list.",
+                    "Types are `text`, `int`, `bool`, `float`, `size` and `duration`; `list: true` makes a list.",
                 ));
             }
         };
@@ -193,7 +201,7 @@ impl Param {
         if fields.flag("list")? {
             return match named {
                 None | Some(Kind::Text) => Ok(Kind::List),
-                Some(_) => Err(fields.refuse("type", "must be `string` in a list")),
+                Some(_) => Err(fields.refuse("type", "must be `text` in a list")),
             };
         }
         match (named, default) {
@@ -255,7 +263,7 @@ impl Param {
             )));
         }
         if self.secret && self.kind != Kind::Text {
-            return Err(fields.refuse("secret", &format!("fits a string only, not {}", self.kind.describe())));
+            return Err(fields.refuse("secret", &format!("fits text only, not {}", self.kind.describe())));
         }
         if self.required && self.default.is_some() {
             return Err(fields
@@ -270,7 +278,7 @@ impl Param {
             }
         }
         if self.path && !matches!(self.kind, Kind::Text | Kind::List) {
-            return Err(fields.refuse("path", "fits a string or a list of strings only"));
+            return Err(fields.refuse("path", "fits text or an array of texts only"));
         }
         if self.positional && self.optional_value.is_some() {
             return Err(
@@ -315,7 +323,7 @@ impl Param {
     /// Whether `value`, for example one of a schedule, fits this parameter; the problem otherwise.
     pub fn fits(&self, literal: &Literal) -> Result<(), String> {
         if !self.kind.accepts(literal) {
-            return Err(format!("must be {}, not {}", self.kind.describe(), literal.kind()));
+            return Err(self.kind.mismatch(literal));
         }
         match self.outside(&literal.json()) {
             None => Ok(()),

@@ -128,7 +128,7 @@ impl Values {
 /// the default. Secrets are made known to `masker`.
 pub fn values(params: &[Param], given: &Given, env: &Env, masker: &Masker) -> Result<Values, Failure> {
     if let Some(unknown) = given.keys().find(|name| params.iter().all(|param| param.name != **name)) {
-        let failure = Failure::new(Code::Usage, format!("there is no parameter `{unknown}`"));
+        let failure = Failure::new(Code::Usage, format!("no parameter `{unknown}`"));
         return Err(match did_you_mean(unknown, params.iter().map(|param| param.name.as_str())) {
             Some(close) => failure.hint(format!("Did you mean `{close}`?")),
             None => failure,
@@ -160,4 +160,130 @@ pub fn values(params: &[Param], given: &Given, env: &Env, masker: &Masker) -> Re
         resolved.values.insert(param.name.clone(), value);
     }
     Ok(resolved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::header;
+    use crate::script::library::{Origin, Playbook};
+
+    fn params(specs: &str) -> Vec<Param> {
+        let source = format!("const PLAYBOOK = #{{ summary: \"x\", params: #{{ {specs} }} }};");
+        let file = "p.rhai".to_owned();
+        let playbook = Playbook { name: "p".into(), origin: Origin::Project, path: None, file, source };
+        header::header(&playbook).unwrap().params
+    }
+
+    fn given(texts: &[(&str, &[&str])]) -> Given {
+        let texts = texts.iter();
+        texts
+            .map(|(name, texts)| ((*name).to_owned(), texts.iter().map(|t| (*t).to_owned()).collect()))
+            .collect()
+    }
+
+    fn env(process: &[(&str, &str)], dot_env: &[(&str, &str)]) -> Env {
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        Env::of(map(process), map(dot_env))
+    }
+
+    fn resolve(specs: &str, texts: &[(&str, &[&str])], env: &Env) -> Result<Values, Failure> {
+        values(&params(specs), &given(texts), env, &Masker::new())
+    }
+
+    fn refused(specs: &str, texts: &[(&str, &[&str])], env: &Env) -> (String, Vec<String>) {
+        let failure = resolve(specs, texts, env).unwrap_err();
+        (failure.to_string(), failure.hints)
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment_and_that_over_the_default() {
+        let specs = "days: #{ default_value: 30, env: \"DAYS\" }";
+        let both = env(&[("DAYS", "7")], &[("DAYS", "5")]);
+        let value = |texts: &[(&str, &[&str])], env: &Env| {
+            let resolved = resolve(specs, texts, env).unwrap();
+            (resolved.shown()["days"].clone(), resolved.from)
+        };
+        assert_eq!(value(&[("days", &["14"])], &both), (14.into(), vec!["days from --days".to_owned()]));
+        assert_eq!(value(&[], &both), (7.into(), vec!["days from DAYS".to_owned()]));
+        let file = env(&[], &[("DAYS", "5")]);
+        assert_eq!(value(&[], &file), (5.into(), vec!["days from DAYS in .env".to_owned()]));
+        assert_eq!(value(&[], &Env::default()), (30.into(), vec![]));
+    }
+
+    #[test]
+    fn every_kind_is_read() {
+        let specs = "on: true, off: false, n: 1, x: 0.5, size: #{ type: \"size\" }, wait: #{ type: \"duration\" }, \
+                     files: [\"z\"], names: #{ list: true, env: \"NAMES\" }, db: #{ optional_value: \"latest\" }, none: #{}";
+        let texts: &[(&str, &[&str])] = &[
+            ("on", &[]),
+            ("off", &[]),
+            ("n", &["-3"]),
+            ("x", &["1e3"]),
+            ("size", &["10GiB"]),
+            ("wait", &["1h30m"]),
+            ("files", &["a", "b,c"]),
+            ("db", &[]),
+        ];
+        let resolved = resolve(specs, texts, &env(&[("NAMES", "a, b,")], &[])).unwrap();
+        assert_eq!(
+            Value::Object(resolved.shown()),
+            serde_json::json!({
+                "on": false, "off": true, "n": -3, "x": 1000.0, "size": "10GiB", "wait": "1h30m",
+                "files": ["a", "b,c"], "names": ["a", "b"], "db": "latest", "none": null,
+            })
+        );
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_names_its_source() {
+        let specs = "days: #{ default_value: 30, env: \"DAYS\" }, tag: #{ choices: [\"daily\", \"weekly\"] }";
+        let message = |texts: &[(&str, &[&str])], env: &Env| refused(specs, texts, env);
+        let none = Env::default();
+        assert_eq!(message(&[("days", &["x"])], &none).0, "`--days` must be a whole number, not `x`");
+        assert_eq!(message(&[("days", &["1", "2"])], &none).0, "`--days` is given more than once");
+        assert_eq!(message(&[("days", &[])], &none).0, "`--days` needs a value");
+        assert_eq!(
+            message(&[], &env(&[], &[("DAYS", "a lot")])).0,
+            "`DAYS` in .env must be a whole number, not `a lot`"
+        );
+        assert_eq!(
+            message(&[("tag", &["weeky"])], &none),
+            (
+                "`--tag` must be `daily` or `weekly`, not `weeky`".into(),
+                vec!["Did you mean `weekly`?".into()]
+            )
+        );
+        assert_eq!(
+            message(&[("dayz", &["1"])], &none),
+            ("no parameter `dayz`".into(), vec!["Did you mean `days`?".into()])
+        );
+    }
+
+    #[test]
+    fn a_required_parameter_says_how_it_is_given() {
+        let none = Env::default();
+        assert_eq!(
+            refused("dir: #{ required: true, env: \"DIR\" }", &[], &none),
+            (
+                "the parameter `dir` is required".into(),
+                vec!["Give `--dir DIR`, or set `DIR` in the environment or in `.env`.".into()]
+            )
+        );
+        assert_eq!(
+            refused("file: #{ required: true, positional: true }", &[], &none).1,
+            ["Give `<FILE>` on the command line."]
+        );
+    }
+
+    #[test]
+    fn a_secret_is_masked_and_never_shown() {
+        let masker = Masker::new();
+        let specs = params("token: #{ secret: true, env: \"TOKEN\" }");
+        let resolved = values(&specs, &Given::new(), &env(&[("TOKEN", "hunter22")], &[]), &masker).unwrap();
+        assert_eq!(resolved.shown()["token"], "***");
+        assert_eq!(resolved.values["token"], ParamValue::Secret(Secret::new("hunter22")));
+        assert!(!format!("{resolved:?}").contains("hunter22"));
+        assert_eq!(masker.mask("it is hunter22"), "it is ***");
+    }
 }

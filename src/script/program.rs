@@ -1,10 +1,12 @@
 //! A playbook with every module that it imports, compiled without running anything.
 
 use crate::base::failure::{Failure, Place};
+use crate::script::engine::{PARAMS, engine};
 use crate::script::fields::{place, wrong};
+use crate::script::library::{Library, Playbook};
 use crate::script::syntax;
 use crate::script::tree;
-use rhai::{AST, ASTNode, Engine, Expr, OptimizationLevel, Position, Scope, Stmt};
+use rhai::{AST, ASTNode, Dynamic, Engine, Expr, OptimizationLevel, Position, Scope, Stmt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -84,6 +86,16 @@ pub struct Program {
 }
 
 impl Program {
+    /// Compiles a playbook and its modules from a library.
+    pub fn of(library: &Library, playbook: &Playbook) -> Self {
+        let source = Source { file: playbook.file.clone(), text: playbook.source.as_str().into() };
+        Self::load(&mut engine(), source, &|importer, path| {
+            library
+                .module(importer, path)
+                .map(|module| Source { file: module.file, text: module.source.into() })
+        })
+    }
+
     /// Compiles `playbook` and, over and over, the modules that `resolve` finds for the file
     /// that imports and the literal path of the import.
     pub fn load(
@@ -123,7 +135,7 @@ impl Program {
 
     fn add(&mut self, engine: &mut Engine, source: Source) -> Option<usize> {
         let mut scope = Scope::new();
-        scope.push_constant("params", rhai::Map::new());
+        scope.push_constant(PARAMS, Dynamic::UNIT);
         engine.set_strict_variables(true);
         let ast = engine.compile_with_scope(&scope, &*source.text).or_else(|error| {
             self.failures.push(syntax::failure(&source, &error));

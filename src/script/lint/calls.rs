@@ -1,13 +1,13 @@
 //! Calls: functions that do not exist, numbers and types of arguments, keys of options.
 
-use super::{Finding, Surface};
+use super::Finding;
 use crate::base::diagnostic::did_you_mean;
 use crate::base::failure::Failure;
 use crate::script::fields::listed;
 use crate::script::known::Signature;
 use crate::script::literal::Literal;
 use crate::script::program::{Program, Unit};
-use crate::script::syntax;
+use crate::script::surface::Surface;
 use crate::script::tree;
 use rhai::{ASTNode, Expr, FnCallExpr, ImmutableString, Position};
 use std::any::TypeId;
@@ -57,11 +57,6 @@ impl Calls<'_> {
         if call.is_qualified() {
             return self.qualified(call, at);
         }
-        if let Some(instead) = syntax::instead(name)
-            && own_word(name)
-        {
-            return Some(self.unit.wrong(at, format!("`{name}` is not part of playbooks")).hint(instead));
-        }
         if BUILT_IN.contains(&name) || (method && self.map_keys.iter().any(|key| key == name)) {
             return None;
         }
@@ -106,7 +101,7 @@ impl Calls<'_> {
 
     fn unknown(&self, name: &str, at: Position, method: bool) -> Failure {
         let what = if method { "method" } else { "function" };
-        let failure = self.unit.wrong(at, format!("there is no {what} `{name}`"));
+        let failure = self.unit.wrong(at, format!("unknown {what} `{name}`"));
         let own =
             self.unit.functions.iter().map(|f| f.name.as_str()).filter(|f| !f.starts_with(tree::CLOSURE));
         let close = did_you_mean(name, self.surface.known.names().chain(own));
@@ -208,11 +203,6 @@ impl Calls<'_> {
     }
 }
 
-/// Words that the language would take for a function.
-fn own_word(name: &str) -> bool {
-    ["exit", "eval", "type_of"].contains(&name)
-}
-
 fn arguments(count: usize) -> String {
     match count {
         0 => "no arguments".to_owned(),
@@ -240,10 +230,8 @@ fn literal_type(expr: &Expr) -> Option<(TypeId, &'static str)> {
         Expr::IntegerConstant(..) => (TypeId::of::<rhai::INT>(), "int"),
         Expr::FloatConstant(..) => (TypeId::of::<rhai::FLOAT>(), "float"),
         Expr::BoolConstant(..) => (TypeId::of::<bool>(), "bool"),
-        Expr::StringConstant(..) | Expr::InterpolatedString(..) => {
-            (TypeId::of::<ImmutableString>(), "string")
-        }
-        Expr::Array(..) => (TypeId::of::<rhai::Array>(), "list"),
+        Expr::StringConstant(..) | Expr::InterpolatedString(..) => (TypeId::of::<ImmutableString>(), "text"),
+        Expr::Array(..) => (TypeId::of::<rhai::Array>(), "array"),
         Expr::Map(..) => (TypeId::of::<rhai::Map>(), "map"),
         Expr::Unit(_) => (TypeId::of::<()>(), "()"),
         _ => return None,

@@ -3,15 +3,16 @@
 //! Runs before every run: a typo that only shows after the dump is an outage of the backup.
 
 mod calls;
+pub mod drift;
 mod names;
 mod outside;
 mod steps;
 
 use crate::base::failure::Failure;
-use crate::script::header::Header;
-use crate::script::known::Known;
-use crate::script::options::Options;
+use crate::script::header::{self, Header};
+use crate::script::library::{Library, Playbook};
 use crate::script::program::Program;
+use crate::script::surface::Surface;
 
 /// Something wrong with a playbook.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,14 +42,17 @@ pub struct Reserved {
     pub commands: Vec<String>,
 }
 
-/// What playbooks are checked against.
-pub struct Surface {
-    /// Functions.
-    pub known: Known,
-    /// Options of functions.
-    pub options: Vec<Options>,
-    /// Functions that act on the world.
-    pub effects: Vec<&'static str>,
+/// Checks a playbook and the modules that it imports. Nothing is run.
+///
+/// Fewer findings than mistakes are possible, since a file that does not parse is not looked into any further.
+pub fn lint(library: &Library, playbook: &Playbook, reserved: &Reserved) -> Vec<Finding> {
+    let program = Program::of(library, playbook);
+    let header = program.playbook().map(|unit| header::read(&unit.ast, &unit.source.file));
+    let mut findings = check(&program, header.as_ref(), &Surface::new());
+    let header = header.as_ref().and_then(|header| header.as_ref().ok());
+    findings.extend(names::collisions(&playbook.name, &playbook.file, header, reserved));
+    findings.extend(drift::check(&program, library));
+    findings
 }
 
 /// Checks a program; `header` is that of its playbook, or why it cannot be read.

@@ -58,7 +58,7 @@ fn taken(unit: &Unit, name: &str, what: &str, at: Position) -> Finding {
 }
 
 fn unknown_parameter(unit: &Unit, header: &Header, name: &str, at: Position) -> Finding {
-    let failure = unit.wrong(at, format!("there is no parameter `{name}`"));
+    let failure = unit.wrong(at, format!("no parameter `{name}`"));
     let names = || header.params.iter().map(|param| param.name.as_str());
     Finding::error(match did_you_mean(name, names()) {
         Some(close) => failure.hint(format!("Did you mean `{close}`?")),

@@ -1,8 +1,9 @@
 //! Actions outside of steps, also by way of functions, closures and modules.
 
-use super::{Finding, Surface};
+use super::Finding;
 use crate::base::failure::Frame;
 use crate::script::program::Program;
+use crate::script::surface::Surface;
 use crate::script::tree;
 use rhai::{ASTNode, Expr, Position, Stmt};
 use std::collections::BTreeSet;

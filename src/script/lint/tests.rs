@@ -3,6 +3,8 @@
 use super::*;
 use crate::base::failure::Code;
 use crate::script::header;
+use crate::script::known::Known;
+use crate::script::options::Options;
 use crate::script::program::Source;
 use expect_test::{Expect, expect};
 use rhai::{Dynamic, Engine, FuncRegistration, ImmutableString, Map, Module};
@@ -16,16 +18,7 @@ struct RotateOptions {
 }
 
 fn engine() -> Engine {
-    let mut engine = Engine::new();
-    for word in ["step", "attempt"] {
-        let block = |ctx: &mut rhai::EvalContext<'_, '_, '_, '_, '_, '_>, inputs: &[rhai::Expression<'_>]| {
-            ctx.eval_expression_tree(&inputs[1])
-        };
-        engine.register_custom_syntax([word, "$expr$", "$block$"], false, block).unwrap();
-    }
-    for word in ["eval", "try", "catch", "switch", "type_of", "exit"] {
-        engine.disable_symbol(word);
-    }
+    let mut engine = crate::script::engine::engine();
     let mut module = Module::new();
     let named = |name: &str, params: &[&str]| FuncRegistration::new(name).with_params_info(params);
     named("dump", &["db: Dynamic", "Dynamic"]).set_into_module(&mut module, |_: Dynamic| Dynamic::UNIT);
@@ -121,19 +114,19 @@ fn unknown_functions() {
     says(
         "step \"a\" { dmp(1); dump(1).gzpi(); nightly(1); frobnicate(2); }\nlet f = Fn(\"dunp\");\nimport \"std/backup\" as b;\nb::nigtly(1);",
         &expect![[r#"
-        error playbooks/p.rhai:2:12 there is no function `dmp`
-          Did you mean `dump`?
-        error playbooks/p.rhai:2:28 there is no method `gzpi`
-          Did you mean `gzip`?
-        error playbooks/p.rhai:2:36 there is no function `nightly`
-          Did you mean `b::nightly`?
-        error playbooks/p.rhai:2:48 there is no function `frobnicate`
-          `lifeboat doc` lists all functions.
-        error playbooks/p.rhai:3:12 there is no function `dunp`
-          Did you mean `dump`?
-        error playbooks/p.rhai:5:4 the module `std/backup` has no function `nigtly`
-          Did you mean `b::nightly`?
-    "#]],
+            error playbooks/p.rhai:2:12 unknown function `dmp`
+              Did you mean `dump`?
+            error playbooks/p.rhai:2:28 unknown method `gzpi`
+              Did you mean `gzip`?
+            error playbooks/p.rhai:2:36 unknown function `nightly`
+              Did you mean `b::nightly`?
+            error playbooks/p.rhai:2:48 unknown function `frobnicate`
+              `lifeboat doc` lists all functions.
+            error playbooks/p.rhai:3:12 unknown function `dunp`
+              Did you mean `dump`?
+            error playbooks/p.rhai:5:4 the module `std/backup` has no function `nigtly`
+              Did you mean `b::nightly`?
+        "#]],
     );
 }
 
@@ -146,15 +139,15 @@ fn arguments_that_do_not_fit() {
               It is called as `dump(db: any)`.
             error playbooks/p.rhai:6:11 `gzip` cannot be called with 2 arguments
               It is called as `pipeline.gzip()` or `pipeline.gzip(level: int)`.
-            error playbooks/p.rhai:7:16 argument 1 of `gzip` must be `int`, not `string`
+            error playbooks/p.rhai:7:16 argument 1 of `gzip` must be `int`, not `text`
               It is called as `pipeline.gzip(level: int)`.
             error playbooks/p.rhai:8:3 `own` cannot be called with 2 arguments
               It is called as `own(a)`.
             error playbooks/p.rhai:9:6 `b::weekly` cannot be called with 1 argument
               It is called as `weekly()`.
             error playbooks/p.rhai:10:15 argument 2 of `rotate` must be `map`, not `int`
-              It is called as `rotate(dir: string, options: map)`.
-            error playbooks/p.rhai:11:9 argument 1 of `retry` must be `int`, not `string`
+              It is called as `rotate(dir: text, options: map)`.
+            error playbooks/p.rhai:11:9 argument 1 of `retry` must be `int`, not `text`
               It is called as `retry(times: int, what: closure)`.
         "#]],
     );
@@ -165,12 +158,12 @@ fn options_that_do_not_exist() {
     says(
         "step \"a\" {\n  rotate(\"x\", #{ keep_day: params.retention, tag: params.dir });\n  rotate(\"x\", #{ keep_days: \"30\", compress: true });\n}",
         &expect![[r#"
-        error playbooks/p.rhai:3:18 `rotate` has no option `keep_day`
-          Did you mean `keep_days`?
-        error playbooks/p.rhai:4:29 the option `keep_days` of `rotate` cannot be a string: invalid type: string "30", expected u32
-        error playbooks/p.rhai:4:35 `rotate` has no option `compress`
-          Its options are `tag` and `keep_days`.
-    "#]],
+            error playbooks/p.rhai:3:18 `rotate` has no option `keep_day`
+              Did you mean `keep_days`?
+            error playbooks/p.rhai:4:29 the option `keep_days` of `rotate` cannot be text: invalid type: string "30", expected u32
+            error playbooks/p.rhai:4:35 `rotate` has no option `compress`
+              Its options are `tag` and `keep_days`.
+        "#]],
     );
 }
 
@@ -179,11 +172,11 @@ fn parameters_that_do_not_exist() {
     says(
         "print(params.retension.len());\nprint(params[\"zone\"]);",
         &expect![[r#"
-        error playbooks/p.rhai:2:14 there is no parameter `retension`
-          Did you mean `retention`?
-        error playbooks/p.rhai:3:14 there is no parameter `zone`
-          The parameters of this playbook are `retention` and `dir`.
-    "#]],
+            error playbooks/p.rhai:2:14 no parameter `retension`
+              Did you mean `retention`?
+            error playbooks/p.rhai:3:14 no parameter `zone`
+              The parameters of this playbook are `retention` and `dir`.
+        "#]],
     );
 }
 
@@ -192,23 +185,22 @@ fn unknown_variables_and_modules() {
     says(
         "let backup = 1;\nprint(bakcup);",
         &expect![[r#"
-        error playbooks/p.rhai:3:7 there is no variable `bakcup`
-          Did you mean `backup`?
-    "#]],
+            error playbooks/p.rhai:3:7 unknown variable `bakcup`
+              Did you mean `backup`?
+        "#]],
     );
     says(
         "print(elsewhere);",
         &expect![[r#"
-        error playbooks/p.rhai:2:7 there is no variable `elsewhere`
-          Define it first with `let elsewhere = ...;`.
-    "#]],
+            error playbooks/p.rhai:2:7 unknown variable `elsewhere`
+        "#]],
     );
     says(
         "other::f(1);",
         &expect![[r#"
-        error playbooks/p.rhai:2:1 there is no module `other`
-          Import it first, for example `import "std/other" as other;`.
-    "#]],
+            error playbooks/p.rhai:2:1 unknown module `other`
+              Import it first: `import "std/other" as other;`.
+        "#]],
     );
     says(
         "import \"std/nothing\" as n;",
@@ -221,7 +213,7 @@ fn unknown_variables_and_modules() {
 #[test]
 fn words_that_are_taken() {
     says(
-        "let step = 1;\nfn attempt(always) { 1 }\nfor ensure in [1] { }\nlet params = 3;",
+        "let step = 1;\nfn attempt(always) { 1 }\nfor ensure in [1] { }",
         &expect![[r#"
             error playbooks/p.rhai:2:5 `step` cannot be the name of a variable
               The word `step` begins a block of its own; choose another name.
@@ -231,23 +223,29 @@ fn words_that_are_taken() {
               The word `always` begins a block of its own; choose another name.
             error playbooks/p.rhai:4:5 `ensure` cannot be the name of a variable
               The word `ensure` begins a block of its own; choose another name.
-            error playbooks/p.rhai:5:5 `params` cannot be the name of a variable
-              `params` holds the parameters of the playbook; choose another name.
         "#]],
+    );
+    says(
+        "let params = 3;",
+        &expect![[r#"
+        error playbooks/p.rhai:2:5 `params` cannot be the name of a variable
+          `params` holds the playbook's parameters; choose another name.
+    "#]],
     );
     says(
         "let x = #{ a: 1 };\nprint(x.step);",
         &expect![[r#"
-        error playbooks/p.rhai:3:13 unexpected ')'
-          `step` begins a step, `step "name" { ... }`, and cannot be the name of something else.
-    "#]],
+            error playbooks/p.rhai:3:13 unexpected `)`
+              `step` begins a step, `step "name" { ... }`, and cannot be the name of something else.
+        "#]],
     );
     says(
         "let default = 3;",
         &expect![[r#"
-        error playbooks/p.rhai:2:5 `default` is a reserved word
-          In a header write `default_value`.
-    "#]],
+            error playbooks/p.rhai:2:5 `default` is a reserved word
+              Choose another name: reserved words cannot name variables, functions, parameters or keys.
+              In a header write `default_value`.
+        "#]],
     );
 }
 
@@ -257,44 +255,45 @@ fn words_that_playbooks_do_not_have() {
         (
             "eval(\"1\");",
             expect![[r#"
-            error playbooks/p.rhai:2:1 `eval` is not part of playbooks
-              Playbooks do not run text as code: write the code itself, or put it into a function.
-        "#]],
+                error playbooks/p.rhai:2:1 `eval` is not available in playbooks
+                  Write the code into the playbook, or import it as a module: what runs must be readable before it runs.
+            "#]],
         ),
         (
             "try { 1 } catch { 2 }",
             expect![[r#"
-            error playbooks/p.rhai:2:1 `try` is not part of playbooks
-              Write `let outcome = attempt "name" { ... };`: it returns `#{ ok, value, failure }`, and the run completes with warnings.
-        "#]],
+                error playbooks/p.rhai:2:1 `try` is not available in playbooks
+                  Use `attempt "name" { ... }`, a step that may fail: it returns `#{ ok, value, failure }`, and the run then completes with warnings.
+            "#]],
         ),
         (
             "switch 1 { 1 => 2 }",
             expect![[r#"
-            error playbooks/p.rhai:2:1 `switch` is not part of playbooks
-              Write `if ... { } else if ... { } else { }`.
-        "#]],
+                error playbooks/p.rhai:2:1 `switch` is not available in playbooks
+                  Use `if` and `else if`: a `switch` on a value that is known only after the run would fall through.
+            "#]],
         ),
         (
             "print(type_of(3));",
             expect![[r#"
-            error playbooks/p.rhai:2:7 `type_of` is not part of playbooks
-              Compare the value itself; what a function returns is told by `lifeboat doc FUNCTION`.
-        "#]],
+                error playbooks/p.rhai:2:7 `type_of` is not available in playbooks
+                  Compare values instead: in a dry run a value may be known only after the run.
+            "#]],
         ),
         (
             "exit(1);",
             expect![[r#"
-            error playbooks/p.rhai:2:1 `exit` is not part of playbooks
-              Call `fail("message")` to end the run with a failure; a playbook that is done just ends.
-        "#]],
+                error playbooks/p.rhai:2:1 `exit` is not available in playbooks
+                  Use `fail(message)` to end a run as failed, or let the playbook reach its end.
+            "#]],
         ),
         (
             "let m = match;",
             expect![[r#"
-            error playbooks/p.rhai:2:9 `match` is a reserved word
-              Write `if ... { } else if ... { } else { }`.
-        "#]],
+                error playbooks/p.rhai:2:9 `match` is a reserved word
+                  Choose another name: reserved words cannot name variables, functions, parameters or keys.
+                  Write `if ... { } else if ... { } else { }`.
+            "#]],
         ),
     ] {
         says(body, &expected);
@@ -336,7 +335,7 @@ fn a_line_that_continues_a_step() {
     says(
         "step \"a\" { 1 }\n[1, 2].len();\nattempt \"b\" {\n  1\n}\n-1;\nlet c = step \"c\" { [1] }[0];",
         &expect![[r#"
-            error playbooks/p.rhai:3:3 expecting ']' for a matching [ in this index expression
+            error playbooks/p.rhai:3:3 expected `]` for a matching [ in this index expression
               This line is read as the continuation of the block above it: put a `;` behind that block's `}`.
         "#]],
     );
@@ -417,28 +416,40 @@ fn syntax_errors() {
     says(
         "let x = ;",
         &expect![[r#"
-        error playbooks/p.rhai:2:9 unexpected ';'
-    "#]],
+            error playbooks/p.rhai:2:9 unexpected `;`
+        "#]],
     );
     says(
         "/// Doc.\nlet x = 1;",
         &expect![[r#"
-        error playbooks/p.rhai:2:1 a `///` comment stands only before a function
-          Write `//` for a comment, or `//!` for the description of the playbook.
-    "#]],
+            error playbooks/p.rhai:2:1 a `///` comment stands before something that is not a function
+              Use `//!` to describe the playbook, or `//`.
+        "#]],
     );
     says(
         "let y = step;",
         &expect![[r#"
-        error playbooks/p.rhai:2:13 unexpected ';'
-          `step` begins a step, `step "name" { ... }`, and cannot be the name of something else.
-    "#]],
+            error playbooks/p.rhai:2:13 unexpected `;`
+              `step` begins a step, `step "name" { ... }`, and cannot be the name of something else.
+        "#]],
     );
     says(
         "step \"a\" { 1",
         &expect![[r#"
-            error playbooks/p.rhai:2:13 expecting ';' to terminate this statement
+            error playbooks/p.rhai:2:13 expected `;` to terminate this statement
+              A step alone needs no `;`, but `let x = step "..." { ... };` does.
               The file ends inside a block: look for a `{` without its `}`.
         "#]],
     );
+}
+
+#[test]
+fn what_is_shipped_has_no_findings() {
+    let project = tempfile::tempdir().unwrap();
+    let library = Library::new(project.path());
+    for entry in library.list().unwrap() {
+        let playbook = library.find(&entry.name).unwrap();
+        let findings = super::lint(&library, &playbook, &Reserved::default());
+        assert_eq!(findings.iter().map(shown).collect::<String>(), "", "{}", entry.name);
+    }
 }

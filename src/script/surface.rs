@@ -1,0 +1,63 @@
+//! What playbooks are checked against and documented by: functions with their families, options, effects.
+
+use crate::script::engine::engine;
+use crate::script::known::Known;
+use crate::script::options::Options;
+
+/// Families of functions, for documentation. A function that stands in none is listed last.
+pub const FAMILIES: [(&str, &[&str]); 8] = [
+    ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
+    ("Keeping and checking", &["verify", "rotate", "backups", "latest", "restore", "extract", "copy"]),
+    ("Databases", &["postgres", "query", "expect", "estimate", "databases"]),
+    (
+        "Pre-flight checks",
+        &[
+            "require_program",
+            "require_disk_space",
+            "require_writable",
+            "require_pg_dump",
+            "require_env",
+            "disk_space",
+        ],
+    ),
+    ("Programs and services", &["exec", "http_get"]),
+    ("Announcing", &["notify", "info", "warn", "success", "error"]),
+    ("Flow", &["fail", "retry", "env"]),
+    ("Time and sizes", &["now", "run_stamp", "stamp", "duration", "bytes"]),
+];
+
+/// Functions that act on the world: they stand inside steps.
+pub const EFFECTS: [&str; 8] = ["save", "rotate", "verify", "exec", "notify", "restore", "extract", "copy"];
+
+/// What playbooks are checked against.
+pub struct Surface {
+    /// Functions.
+    pub known: Known,
+    /// Options of functions.
+    pub options: Vec<Options>,
+    /// Functions that act on the world.
+    pub effects: Vec<&'static str>,
+}
+
+impl Surface {
+    /// That of the engine which runs playbooks.
+    pub fn new() -> Self {
+        Self { known: Known::of(&engine()), options: options(), effects: EFFECTS.to_vec() }
+    }
+}
+
+impl Default for Surface {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Options of functions, each by the struct that its binding reads.
+fn options() -> Vec<Options> {
+    Vec::new()
+}
+
+/// The family of a function.
+pub fn family(function: &str) -> &'static str {
+    FAMILIES.iter().find(|(_, functions)| functions.contains(&function)).map_or("More", |(family, _)| family)
+}
