@@ -1,12 +1,13 @@
 //! `scratch_database`: an empty database on a scratch server.
 
 use crate::action::Action;
-use crate::action::scratch_postgres::{ScratchTarget, create_database};
+use crate::action::scratch_postgres::create_database;
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Plan, Target, Touch};
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::postgres::settings::Settings;
+use crate::sys::scratch::ScratchTarget;
 
 /// Makes an empty database beside another one of a scratch server.
 #[derive(Clone, Debug)]
@@ -23,8 +24,11 @@ impl Action for ScratchDatabase {
 
     fn plan(&self, facts: &Facts) -> Result<Plan<ScratchTarget>, Failure> {
         let Some(server) = facts.host().scratch_server(&self.server) else {
-            return Err(Failure::new(Code::Usage, format!("`{}` is on no scratch server of this run", self.server))
-                .hint("`scratch_database` makes databases only on a server that `scratch_postgres` started."));
+            return Err(Failure::new(
+                Code::Usage,
+                format!("`{}` is on no scratch server of this run", self.server),
+            )
+            .hint("`scratch_database` makes databases only on a server that `scratch_postgres` started."));
         };
         let target = ScratchTarget { database: self.name.clone(), ..server };
         let mut plan = Plan::new(

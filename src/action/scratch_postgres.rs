@@ -9,10 +9,9 @@ use crate::sys::facts::Facts;
 use crate::sys::postgres::binaries;
 use crate::sys::postgres::connection::connect;
 use crate::sys::postgres::quote::ident;
-use crate::sys::postgres::settings::{Explicit, Settings, resolve};
 use crate::sys::process::{Command, Input, Value};
+use crate::sys::scratch::ScratchTarget;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// The sample database, for psql.
 const SAMPLE: &str = include_str!("../../stdlib/sample.sql");
@@ -34,38 +33,9 @@ pub struct ScratchPostgres {
     pub options: ScratchOptions,
 }
 
-/// A database on a scratch server. It needs no password.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScratchTarget {
-    /// Folder of the server's socket.
-    pub socket: PathBuf,
-    /// Port, which names the socket.
-    pub port: u16,
-    /// Superuser.
-    pub user: String,
-    /// The database.
-    pub database: String,
-    /// Version of the server.
-    pub version: String,
-}
-
 impl Recorded for ScratchTarget {
     fn summary(&self) -> String {
         format!("PostgreSQL {} with the database {}", self.version, self.database)
-    }
-}
-
-impl ScratchTarget {
-    /// How to reach it.
-    pub fn settings(&self) -> Result<Settings, Failure> {
-        let explicit = Explicit {
-            host: Some(self.socket.display().to_string()),
-            port: Some(self.port.to_string()),
-            database: Some(self.database.clone()),
-            user: Some(self.user.clone()),
-            ..Explicit::default()
-        };
-        resolve(&explicit, &crate::sys::env::Env::default(), None)
     }
 }
 
@@ -74,13 +44,17 @@ impl Action for ScratchPostgres {
     type Output = ScratchTarget;
 
     fn plan(&self, facts: &Facts) -> Result<Plan<ScratchTarget>, Failure> {
-        let programs = binaries::find_server(None, &|name| facts.host().env().value(name).map(str::to_owned))?;
+        let programs =
+            binaries::find_server(None, &|name| facts.host().env().value(name).map(str::to_owned))?;
         let mut plan = Plan::new(
             format!("start PostgreSQL {} with the database `{}`", programs.version, self.database()),
             Effect::Create,
             Later::AfterRun,
         );
-        plan.details.push(format!("{}, on a socket in a folder of its own, until the run ends", programs.postgres.display()));
+        plan.details.push(format!(
+            "{}, on a socket in a folder of its own, until the run ends",
+            programs.postgres.display()
+        ));
         plan.details.extend(self.options.sample.map(|scale| format!("load the sample at scale {scale}")));
         plan.unknown.push("the server's socket".to_owned());
         plan.needs.extend(["postgres", "initdb", "psql"].map(|program| Need::Program(program.to_owned())));
@@ -107,8 +81,11 @@ impl ScratchPostgres {
 /// Makes an empty database on a server.
 pub fn create_database(effects: &Effects, server: &ScratchTarget, name: &str) -> Result<(), Failure> {
     if name.is_empty() || name.len() > 63 || name.contains('\0') {
-        return Err(Failure::new(Code::Usage, format!("a database cannot be called `{}`", name.escape_debug()))
-            .hint("Names have 1 to 63 bytes."));
+        return Err(Failure::new(
+            Code::Usage,
+            format!("a database cannot be called `{}`", name.escape_debug()),
+        )
+        .hint("Names have 1 to 63 bytes."));
     }
     connect(effects.facts().host(), &server.settings()?)?
         .run(&format!("CREATE DATABASE {} TEMPLATE template0", ident(name)))
