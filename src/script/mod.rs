@@ -7,7 +7,13 @@ pub mod engine;
 pub mod fault;
 pub mod guard;
 pub mod library;
+pub mod modules;
+pub mod options;
+pub mod runtime;
 pub mod step;
 pub mod unknown;
 pub mod value;
 pub mod wording;
+
+#[cfg(test)]
+mod tests;
