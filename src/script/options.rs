@@ -1,114 +1,169 @@
-//! Options of functions: the keys of a trailing map, taken from the very struct that the binding reads them into, so
-//! that lint cannot drift from the bindings.
+//! The trailing `#{ ... }` of a primitive: a map that becomes a struct, with errors that name the key.
+//!
+//! ```ignore
+//! #[derive(serde::Deserialize, Default)]
+//! #[serde(deny_unknown_fields, default)]
+//! struct RotateOptions { keep_last: Option<u32>, keep_days: Option<u32> }
+//! let options: RotateOptions = options::read("rotate", options)?;
+//! ```
 
-use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
+use crate::base::diagnostic::did_you_mean;
+use crate::base::failure::{Code, Failure};
+use crate::base::units;
+use crate::script::context::Raised;
+use crate::script::{fault, unknown, value};
+use rhai::{Dynamic, Map};
+use serde::de::value::MapDeserializer;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use std::cell::RefCell;
+use std::time::Duration;
 
-/// The options that a function takes.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Name of the function.
-    pub function: &'static str,
-    /// Its keys.
-    pub keys: &'static [&'static str],
-    /// Whether one literal value fits its key; the reason otherwise.
-    pub check: fn(key: &str, value: &Value) -> Result<(), String>,
-}
-
-impl Options {
-    /// The options of `function`, which its binding reads into a `T`.
-    pub fn of<T: DeserializeOwned>(function: &'static str) -> Self {
-        Self { function, keys: keys::<T>(), check: fits::<T> }
+/// Reads the options of `verb`.
+///
+/// # Errors
+/// Raises what is wrong with which key; an unknown when an option is known only after the run.
+pub fn read<T: DeserializeOwned>(verb: &str, options: Map) -> Result<T, Raised> {
+    if let Some((key, _)) = options.iter().find(|(_, value)| unknown::holds(value)) {
+        let message = format!("option `{key}` of `{verb}` is known only after the run");
+        return Err(fault::raise(unknown::failure(&message)));
     }
-}
-
-/// The field names of a struct that serde derives.
-pub fn keys<T: DeserializeOwned>() -> &'static [&'static str] {
-    match T::deserialize(FieldNames) {
-        Err(Found(keys)) => keys,
-        Ok(_) => &[],
-    }
-}
-
-fn fits<T: DeserializeOwned>(key: &str, value: &Value) -> Result<(), String> {
-    let alone = serde_json::Map::from_iter([(key.to_owned(), value.clone())]);
-    match serde_json::from_value::<T>(Value::Object(alone)) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let text = error.to_string();
-            // A key that is missing here may stand beside it; the binding tells when it does not.
-            if text.starts_with("missing field") { Ok(()) } else { Err(text) }
+    let mut values = Vec::new();
+    for (key, option) in &options {
+        match value::json(option) {
+            Ok(json) => values.push((key.to_string(), json)),
+            Err(name) => {
+                let failure =
+                    Failure::new(Code::Script, format!("option `{key}` of `{verb}` cannot be used"));
+                return Err(fault::defect(failure.caused_by(format!("it is a value of type `{name}`"))));
+            }
         }
     }
+    let current = RefCell::new(String::new());
+    let entries = values.into_iter().inspect(|(key, _)| current.borrow_mut().clone_from(key));
+    T::deserialize(MapDeserializer::<_, serde_json::Error>::new(entries))
+        .map_err(|error| fault::defect(refusal(verb, &current.borrow(), &error.to_string())))
 }
 
-/// A source of values that has none, and only listens for the names of fields.
-struct FieldNames;
+/// Takes an option that is a value of the host, such as a database, out of the map.
+///
+/// # Errors
+/// Raises when it is something else; an unknown when it is known only after the run.
+pub fn take<T: Clone + 'static>(verb: &str, options: &mut Map, key: &str) -> Result<Option<T>, Raised> {
+    let Some(found) = options.remove(key).filter(|found| !found.is_unit()) else { return Ok(None) };
+    if unknown::holds(&found) {
+        let message = format!("option `{key}` of `{verb}` is known only after the run");
+        return Err(fault::raise(unknown::failure(&message)));
+    }
+    let name = found.type_name();
+    found.try_cast::<T>().map(Some).ok_or_else(|| {
+        let failure = Failure::new(Code::Script, format!("option `{key}` of `{verb}` is of the wrong type"));
+        fault::defect(failure.caused_by(format!("it is a value of type `{name}`")))
+    })
+}
 
-/// What it heard, as the error that ends reading.
-#[derive(Debug)]
-struct Found(&'static [&'static str]);
-
-impl std::fmt::Display for Found {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("no value")
+/// Serde's message in our words.
+fn refusal(verb: &str, key: &str, message: &str) -> Failure {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if let (true, Some((unknown, known))) = (message.starts_with("unknown field"), quoted.split_first()) {
+        let failure = Failure::new(Code::Script, format!("unknown option `{unknown}` of `{verb}`"));
+        return match did_you_mean(unknown, known.iter().copied()) {
+            Some(close) => failure.hint(format!("Did you mean `{close}`?")),
+            None => failure.hint(format!("`{verb}` knows the options `{}`.", known.join("`, `"))),
+        };
+    }
+    if let (true, Some(missing)) = (message.starts_with("missing field"), quoted.first()) {
+        return Failure::new(Code::Script, format!("`{verb}` needs the option `{missing}`"));
+    }
+    let wrong = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    match wrong.and_then(|rest| rest.split_once(", expected ")) {
+        Some((found, expected)) => Failure::new(
+            Code::Script,
+            format!("option `{key}` of `{verb}` must be {}", expectation(expected)),
+        )
+        .caused_by(format!("it is {}", found.replace('`', "").replace("string", "the text"))),
+        None => Failure::new(Code::Script, format!("option `{key}` of `{verb}` cannot be used"))
+            .caused_by(message),
     }
 }
 
-impl std::error::Error for Found {}
-
-impl de::Error for Found {
-    fn custom<T: std::fmt::Display>(_: T) -> Self {
-        Self(&[])
+fn expectation(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0",
+        "i32" | "i64" => "a whole number",
+        "f64" => "a number",
+        "a boolean" => "`true` or `false`",
+        "a string" => "a text",
+        "a sequence" => "an array",
+        "a map" => "a map",
+        other => other,
     }
 }
 
-impl<'de> Deserializer<'de> for FieldNames {
-    type Error = Found;
+/// An option that is a duration: `"5m"`, a number of seconds, or `duration("5m")`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period(pub Duration);
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Found> {
-        Err(Found(&[]))
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, Found> {
-        Err(Found(fields))
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let period = match &value {
+            Value::String(text) => units::parse_duration(text),
+            Value::Number(seconds) => seconds.as_u64().map(Duration::from_secs),
+            value => value.get("duration_ms").and_then(Value::as_u64).map(Duration::from_millis),
+        };
+        period.map(Self).ok_or_else(|| {
+            D::Error::custom(format_args!(
+                "invalid type: {}, expected a duration such as `\"5m\"`",
+                told(&value)
+            ))
+        })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// An option that is a size: `"10GiB"`, a number of bytes, or `bytes("10GiB")`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
 
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    #[allow(dead_code, reason = "only its fields' names and types matter")]
-    struct Rotate {
-        tag: String,
-        keep_days: Option<u32>,
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let size = match &value {
+            Value::String(text) => units::parse_bytes(text),
+            Value::Number(bytes) => bytes.as_u64(),
+            value => value.get("bytes").and_then(Value::as_u64),
+        };
+        size.map(Self).ok_or_else(|| {
+            D::Error::custom(format_args!(
+                "invalid type: {}, expected a size such as `\"10GiB\"`",
+                told(&value)
+            ))
+        })
     }
+}
 
-    #[test]
-    fn keys_come_from_the_struct_itself() {
-        assert_eq!(Options::of::<Rotate>("rotate").keys, ["tag", "keep_days"]);
+fn told(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("string {text:?}"),
+        other => other.to_string(),
     }
+}
 
-    #[test]
-    fn a_literal_value_is_read_as_the_binding_would() {
-        let options = Options::of::<Rotate>("rotate");
-        assert_eq!((options.check)("keep_days", &serde_json::json!(30)), Ok(()));
-        assert_eq!(
-            (options.check)("keep_days", &serde_json::json!("30")),
-            Err("invalid type: string \"30\", expected u32".to_owned())
-        );
+/// The map that an options argument must be.
+///
+/// # Errors
+/// Raises when it is not a map; an unknown when it is known only after the run.
+pub fn map(verb: &str, options: Dynamic) -> Result<Map, Raised> {
+    if unknown::holds(&options) && !options.is_map() {
+        return Err(fault::raise(unknown::failure(&format!(
+            "the options of `{verb}` are known only after the run"
+        ))));
     }
+    let name = options.type_name();
+    options.try_cast::<Map>().ok_or_else(|| {
+        let failure =
+            Failure::new(Code::Script, format!("the options of `{verb}` must be a map, `#{{ ... }}`"));
+        fault::defect(failure.caused_by(format!("they are a value of type `{name}`")))
+    })
 }

@@ -1,14 +1,15 @@
 //! What playbooks are checked against and documented by: functions with their families, options, effects.
 
+use crate::script::bind;
 use crate::script::engine::engine;
 use crate::script::known::Known;
-use crate::script::options::Options;
+use crate::script::option_keys::Options;
 
 /// Families of functions, for documentation. A function that stands in none is listed last.
 pub const FAMILIES: [(&str, &[&str]); 8] = [
     ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
     ("Keeping and checking", &["verify", "rotate", "backups", "latest", "restore", "extract", "copy"]),
-    ("Databases", &["postgres", "query", "expect", "estimate", "databases"]),
+    ("Databases", &["postgres", "query", "expect", "estimate", "databases", "scratch_postgres", "scratch_database"]),
     (
         "Pre-flight checks",
         &[
@@ -23,11 +24,13 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
     ("Programs and services", &["exec", "http_get"]),
     ("Announcing", &["notify", "info", "warn", "success", "error"]),
     ("Flow", &["fail", "retry", "env"]),
-    ("Time and sizes", &["now", "run_stamp", "stamp", "duration", "bytes"]),
+    ("Time, sizes and names", &["now", "run_stamp", "stamp", "duration", "bytes", "file_name"]),
 ];
 
 /// Functions that act on the world: they stand inside steps.
-pub const EFFECTS: [&str; 8] = ["save", "rotate", "verify", "exec", "notify", "restore", "extract", "copy"];
+pub const EFFECTS: [&str; 10] = [
+    "save", "rotate", "verify", "exec", "notify", "restore", "extract", "copy", "scratch_postgres", "scratch_database",
+];
 
 /// What playbooks are checked against.
 pub struct Surface {
@@ -42,7 +45,7 @@ pub struct Surface {
 impl Surface {
     /// That of the engine which runs playbooks.
     pub fn new() -> Self {
-        Self { known: Known::of(&engine()), options: options(), effects: EFFECTS.to_vec() }
+        Self { known: Known::of(&engine()), options: bind::options(), effects: EFFECTS.to_vec() }
     }
 }
 
@@ -50,11 +53,6 @@ impl Default for Surface {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Options of functions, each by the struct that its binding reads.
-fn options() -> Vec<Options> {
-    Vec::new()
 }
 
 /// The family of a function.

@@ -14,9 +14,11 @@ use crate::script::bind::time::Bytes;
 use crate::script::bind::{known_text, observe, perform};
 use crate::script::context::{Raised, RunContext};
 use crate::script::options::{self, Period};
+use crate::script::option_keys::Options;
 use crate::script::value::{IntoScript, Kind, ScriptValue};
 use crate::script::fault;
 use crate::sys::postgres::settings::{Explicit, Settings, resolve};
+use crate::sys::scratch::ScratchTarget;
 use rhai::Map;
 use rhai::plugin::*;
 use serde::Deserialize;
@@ -29,6 +31,16 @@ pub const KINDS: &[Kind] = &[Kind::of::<Database>()];
 /// Gives an engine this family.
 pub fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
+}
+
+/// Options of this family's functions.
+pub fn options() -> Vec<Options> {
+    vec![
+        Options::of::<PostgresOptions>("postgres"),
+        Options::of::<DumpOptions>("dump"),
+        Options::of::<QueryOptions>("query"),
+        Options::of::<ScratchOptions>("scratch_postgres"),
+    ]
 }
 
 /// A database as scripts handle it.
@@ -49,9 +61,10 @@ impl ScriptValue for Database {
     }
 }
 
-impl IntoScript for Settings {
+impl IntoScript for ScratchTarget {
     fn into_script(self) -> Dynamic {
-        Dynamic::from(Database(self))
+        // The target is made of names that the host chose itself, so that it always resolves.
+        self.settings().map_or(Dynamic::UNIT, |settings| Dynamic::from(Database(settings)))
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::base::failure::Code;
 use crate::script::header;
 use crate::script::known::Known;
-use crate::script::options::Options;
+use crate::script::option_keys::Options;
 use crate::script::program::Source;
 use expect_test::{Expect, expect};
 use rhai::{Dynamic, Engine, FuncRegistration, ImmutableString, Map, Module};
