@@ -161,7 +161,7 @@ fn resolve_on(machine: &Machine, explicit: &Explicit, env: &Env) -> Result<Setti
     let all = || std::iter::once(&options).chain(sources.iter().map(|source| &source.parts));
     let find = |part: &str| all().find_map(|parts| parts.get(part));
     let Some(database) = find("database") else { return Err(no_database()) };
-    let port = find("port").map(|found| port_of(found)).transpose()?;
+    let port = find("port").map(port_of).transpose()?;
     let mut origin = Vec::new();
     let mut told = |part: &'static str, found: Option<&Found>, default: &str| {
         let from = found.map_or_else(|| default.to_owned(), |found| format!("from {}", found.from));
