@@ -45,10 +45,23 @@ pub fn disk_space(path: &Path) -> Result<DiskSpace, Failure> {
 
 /// Whether files could be made in `dir` or its nearest existing ancestor.
 pub fn writable(dir: &Path) -> Result<bool, Failure> {
+    obstacle_to_writing(dir).map(|obstacle| obstacle.is_none())
+}
+
+/// Why no files could be made in `dir` or its nearest existing ancestor; `None` if they could.
+pub fn obstacle_to_writing(dir: &Path) -> Result<Option<String>, Failure> {
     let dir = nearest_existing(dir);
+    if !dir.is_dir() {
+        return Ok(Some(format!("`{}` is not a folder", dir.display())));
+    }
     match rustix::fs::access(&dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
-        Ok(()) => Ok(dir.is_dir()),
-        Err(rustix::io::Errno::ACCESS | rustix::io::Errno::ROFS | rustix::io::Errno::PERM) => Ok(false),
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::ROFS) => {
+            Ok(Some(format!("`{}` is on a read-only file system", dir.display())))
+        }
+        Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => {
+            Ok(Some(format!("permission denied for `{}`", dir.display())))
+        }
         Err(error) => Err(Failure::io("look at", &dir, &error.into())),
     }
 }

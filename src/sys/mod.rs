@@ -8,4 +8,9 @@ pub mod env;
 pub mod facts;
 pub mod fs;
 pub mod host;
+pub mod http;
 pub mod lock;
+pub mod process;
+#[cfg(test)]
+pub mod scripted_server;
+pub mod webhook;
