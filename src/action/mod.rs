@@ -1,5 +1,8 @@
 //! Layer 2: one verb, one file. An action plans itself from facts and carries out exactly that plan.
 
+pub mod exec;
+pub mod notify;
+
 use crate::base::failure::Failure;
 use crate::base::plan::Plan;
 use crate::sys::effects::Effects;

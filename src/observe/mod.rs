@@ -1,6 +1,12 @@
 //! Layer 2: one question, one file. Observations are really asked in every mode, unless a predicted effect touched
 //! what they ask about.
 
+pub mod disk_space;
+pub mod exec;
+pub mod http_get;
+pub mod require_program;
+pub mod require_writable;
+
 use crate::base::failure::Failure;
 use crate::base::plan::{Later, Need, Target};
 use crate::sys::facts::Facts;
