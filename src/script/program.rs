@@ -71,6 +71,16 @@ impl Unit {
         self.functions.iter().filter(move |function| function.name == name)
     }
 
+    /// Names of the functions that this file calls, methods included.
+    pub fn called(&self) -> Vec<String> {
+        let named = |node: &ASTNode<'_>| match node {
+            ASTNode::Expr(Expr::FnCall(call, _) | Expr::MethodCall(call, _))
+            | ASTNode::Stmt(Stmt::FnCall(call, _)) => Some(call.name.to_string()),
+            _ => None,
+        };
+        self.nodes().iter().filter_map(named).collect()
+    }
+
     /// Every node of this file, functions and closures included, each before its children.
     pub fn nodes(&self) -> Vec<ASTNode<'_>> {
         tree::below(self.ast.statements().iter().chain(self.functions.iter().flat_map(|f| &f.body)))

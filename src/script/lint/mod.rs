@@ -48,10 +48,21 @@ pub struct Reserved {
 pub fn lint(library: &Library, playbook: &Playbook, reserved: &Reserved) -> Vec<Finding> {
     let program = Program::of(library, playbook);
     let header = program.playbook().map(|unit| header::read(&unit.ast, &unit.source.file));
-    let mut findings = check(&program, header.as_ref(), &Surface::new());
-    let header = header.as_ref().and_then(|header| header.as_ref().ok());
+    of_program(&program, header.as_ref(), library, playbook, reserved)
+}
+
+/// Checks a program that was loaded already; `header` is that of its playbook, or why it cannot be read.
+pub fn of_program(
+    program: &Program,
+    header: Option<&Result<Header, Failure>>,
+    library: &Library,
+    playbook: &Playbook,
+    reserved: &Reserved,
+) -> Vec<Finding> {
+    let mut findings = check(program, header, &Surface::new());
+    let header = header.and_then(|header| header.as_ref().ok());
     findings.extend(names::collisions(&playbook.name, &playbook.file, header, reserved));
-    findings.extend(drift::check(&program, library));
+    findings.extend(drift::check(program, library));
     findings
 }
 
