@@ -1,5 +1,6 @@
 //! Proves Lifeboat against a real PostgreSQL, real files and real processes.
 
+mod backup;
 mod cluster;
 mod doors;
 mod exec;
@@ -7,4 +8,5 @@ mod journal;
 mod notify;
 mod postgres;
 mod preflight;
+mod project;
 mod scratch;
