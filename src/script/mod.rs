@@ -14,7 +14,7 @@ pub mod known;
 pub mod library;
 pub mod lint;
 pub mod literal;
-pub mod options;
+pub mod option_keys;
 pub mod param;
 pub mod parameters;
 pub mod program;

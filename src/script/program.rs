@@ -8,7 +8,6 @@ use crate::script::syntax;
 use crate::script::tree;
 use rhai::{AST, ASTNode, Dynamic, Engine, Expr, OptimizationLevel, Position, Scope, Stmt};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Source of a playbook or module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +15,7 @@ pub struct Source {
     /// As shown to people: a path relative to the project, or `std/backup`.
     pub file: String,
     /// The text.
-    pub text: Arc<str>,
+    pub text: String,
 }
 
 /// One compiled file.
@@ -42,6 +41,11 @@ pub struct Function {
 }
 
 impl Unit {
+    /// Names of everything that this file calls, methods included.
+    pub fn called(&self) -> Vec<String> {
+        self.nodes().into_iter().filter_map(tree::call).map(|(call, ..)| call.name.to_string()).collect()
+    }
+
     /// The place of a position in this file.
     pub fn place(&self, at: Position) -> Place {
         place(&self.source.file, at)
@@ -88,11 +92,9 @@ pub struct Program {
 impl Program {
     /// Compiles a playbook and its modules from a library.
     pub fn of(library: &Library, playbook: &Playbook) -> Self {
-        let source = Source { file: playbook.file.clone(), text: playbook.source.as_str().into() };
+        let source = Source { file: playbook.file.clone(), text: playbook.source.clone() };
         Self::load(&mut engine(), source, &|importer, path| {
-            library
-                .module(importer, path)
-                .map(|module| Source { file: module.file, text: module.source.into() })
+            library.module(importer, path).map(|module| Source { file: module.file, text: module.source })
         })
     }
 
@@ -137,11 +139,11 @@ impl Program {
         let mut scope = Scope::new();
         scope.push_constant(PARAMS, Dynamic::UNIT);
         engine.set_strict_variables(true);
-        let ast = engine.compile_with_scope(&scope, &*source.text).or_else(|error| {
+        let ast = engine.compile_with_scope(&scope, source.text.as_str()).or_else(|error| {
             self.failures.push(syntax::failure(&source, &error));
             // An unknown variable hides nothing else: what follows is checked without that rule.
             engine.set_strict_variables(false);
-            engine.compile_with_scope(&scope, &*source.text)
+            engine.compile_with_scope(&scope, source.text.as_str())
         });
         let ast = ast.ok()?;
         let functions = functions(&ast);

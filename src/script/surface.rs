@@ -1,14 +1,23 @@
 //! What playbooks are checked against and documented by: functions with their families, options, effects.
 
+use crate::action::archive::ArchiveOptions;
+use crate::action::dump::DumpOptions;
+use crate::action::rotate::RotateOptions;
+use crate::action::save::SaveOptions;
+use crate::action::verify::VerifyOptions;
+use crate::observe::backups::BackupFilter;
 use crate::script::engine::engine;
 use crate::script::known::Known;
-use crate::script::options::Options;
+use crate::script::option_keys::Options;
 
 /// Families of functions, for documentation. A function that stands in none is listed last.
 pub const FAMILIES: [(&str, &[&str]); 8] = [
     ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
     ("Keeping and checking", &["verify", "rotate", "backups", "latest", "restore", "extract", "copy"]),
-    ("Databases", &["postgres", "query", "expect", "estimate", "databases"]),
+    (
+        "Databases",
+        &["postgres", "query", "expect", "estimate", "databases", "scratch_postgres", "scratch_database"],
+    ),
     (
         "Pre-flight checks",
         &[
@@ -23,11 +32,22 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
     ("Programs and services", &["exec", "http_get"]),
     ("Announcing", &["notify", "info", "warn", "success", "error"]),
     ("Flow", &["fail", "retry", "env"]),
-    ("Time and sizes", &["now", "run_stamp", "stamp", "duration", "bytes"]),
+    ("Time, sizes and names", &["now", "run_stamp", "stamp", "duration", "bytes", "file_name"]),
 ];
 
 /// Functions that act on the world: they stand inside steps.
-pub const EFFECTS: [&str; 8] = ["save", "rotate", "verify", "exec", "notify", "restore", "extract", "copy"];
+pub const EFFECTS: [&str; 10] = [
+    "save",
+    "rotate",
+    "verify",
+    "exec",
+    "notify",
+    "restore",
+    "extract",
+    "copy",
+    "scratch_postgres",
+    "scratch_database",
+];
 
 /// What playbooks are checked against.
 pub struct Surface {
@@ -54,10 +74,37 @@ impl Default for Surface {
 
 /// Options of functions, each by the struct that its binding reads.
 fn options() -> Vec<Options> {
-    Vec::new()
+    vec![
+        Options::of::<ArchiveOptions>("archive"),
+        Options::of::<BackupFilter>("backups"),
+        Options::of::<BackupFilter>("latest"),
+        Options::of::<DumpOptions>("dump"),
+        Options::of::<RotateOptions>("rotate"),
+        Options::of::<SaveOptions>("save"),
+        Options::of::<VerifyOptions>("verify"),
+    ]
 }
 
 /// The family of a function.
 pub fn family(function: &str) -> &'static str {
     FAMILIES.iter().find(|(_, functions)| functions.contains(&function)).map_or("More", |(family, _)| family)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_function_with_options_knows_its_keys() {
+        for options in options() {
+            assert_ne!(options.keys, Vec::<&str>::new(), "{}", options.function);
+        }
+    }
+
+    #[test]
+    fn every_effect_is_a_function_of_some_family() {
+        for effect in EFFECTS {
+            assert_ne!(family(effect), "More", "{effect}");
+        }
+    }
 }

@@ -77,6 +77,18 @@ impl Effects {
         fs::replace(path, content, &self.run)
     }
 
+    /// Writes a new file (0600) to stable storage; one that is there is not replaced.
+    pub fn write_new(&self, path: &Path, content: &[u8]) -> Result<(), Failure> {
+        self.facts.cancel().check()?;
+        fs::write_new(path, content)
+    }
+
+    /// Takes back a file that this very action has made, after a failure.
+    pub fn withdraw(&self, path: &Path) {
+        // A failure is being reported already; what stays behind is a leftover that the next run removes.
+        let _ = fs::remove(path);
+    }
+
     /// Removes a file; one that is gone already is fine.
     pub fn remove_file(&self, _intent: &IntentToken, path: &Path) -> Result<(), Failure> {
         fs::remove(path)

@@ -25,6 +25,7 @@ pub struct Host {
     events: RwLock<Option<Events>>,
     alert: Mutex<Option<Alert>>,
     troubled: AtomicBool,
+    warnings: Mutex<Vec<String>>,
 }
 
 impl Host {
@@ -43,6 +44,7 @@ impl Host {
             events: RwLock::new(None),
             alert: Mutex::new(None),
             troubled: AtomicBool::new(false),
+            warnings: Mutex::default(),
         }
     }
 
@@ -152,6 +154,28 @@ impl Host {
         *self.alert.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(alert);
     }
 
+    /// Says something worth knowing.
+    pub fn info(&self, message: &str) {
+        self.emit(What::Log { level: Level::Info, message: message.to_owned() });
+    }
+
+    /// Warns; the run then completes with warnings.
+    pub fn warn(&self, message: &str) {
+        let message = self.masker.mask(message);
+        self.emit(What::Log { level: Level::Warn, message: message.clone() });
+        self.add_warning(message);
+    }
+
+    /// Adds a warning that was said in another way already.
+    pub fn add_warning(&self, message: String) {
+        self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(message);
+    }
+
+    /// Warnings and tolerated failures so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     /// Notes that a part of the run has failed; rotation then removes nothing.
     pub fn set_troubled(&self) {
         self.troubled.store(true, Ordering::Relaxed);
@@ -171,27 +195,41 @@ impl Host {
     ///
     /// Must be called from a plain thread, never from a runtime worker.
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
-        let runtime = match self.runtime.get() {
-            Some(runtime) => runtime,
-            None => {
-                let runtime = tokio::runtime::Builder::new_multi_thread()
-                    .worker_threads(2)
-                    .thread_name("lifeboat-io")
-                    .enable_all()
-                    .build()
-                    .map_err(|error| {
-                        Failure::new(Code::Internal, "cannot start the I/O threads").caused_by(error)
-                    })?;
-                self.runtime.get_or_init(|| runtime)
-            }
-        };
         let cancel = self.cancel.clone();
-        runtime.block_on(async move {
+        self.runtime()?.block_on(async move {
             tokio::select! {
                 biased;
                 reason = cancel.cancelled() => Err(Cancel::failure(reason)),
                 value = future => Ok(value),
             }
         })
+    }
+
+    /// Waits for a future even when the run is asked to end: for what must follow that end. The future must be bounded
+    /// in time.
+    pub fn wait_to_the_end<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
+        Ok(self.runtime()?.block_on(future))
+    }
+
+    fn runtime(&self) -> Result<&tokio::runtime::Runtime, Failure> {
+        if let Some(runtime) = self.runtime.get() {
+            return Ok(runtime);
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("lifeboat-io")
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new(Code::Internal, "cannot start the I/O threads").caused_by(error))?;
+        Ok(self.runtime.get_or_init(|| runtime))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // A name look-up that was given up still blocks its thread; the command's end does not wait for it.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }

@@ -1,1 +1,5 @@
-//! The integration tests: one binary, one file per theme.
+//! Proves Lifeboat against a real PostgreSQL, real files and real processes.
+
+mod cluster;
+mod journal;
+mod scratch;

@@ -50,8 +50,20 @@ pub fn lint(library: &Library, playbook: &Playbook, reserved: &Reserved) -> Vec<
     let header = program.playbook().map(|unit| header::read(&unit.ast, &unit.source.file));
     let mut findings = check(&program, header.as_ref(), &Surface::new());
     let header = header.as_ref().and_then(|header| header.as_ref().ok());
-    findings.extend(names::collisions(&playbook.name, &playbook.file, header, reserved));
-    findings.extend(drift::check(&program, library));
+    findings.extend(of_library(library, playbook, header, &program, reserved));
+    findings
+}
+
+/// What is wrong between a playbook and what stands around it: commands, global flags, shipped modules.
+pub fn of_library(
+    library: &Library,
+    playbook: &Playbook,
+    header: Option<&Header>,
+    program: &Program,
+    reserved: &Reserved,
+) -> Vec<Finding> {
+    let mut findings = names::collisions(&playbook.name, &playbook.file, header, reserved);
+    findings.extend(drift::check(program, library));
     findings
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::base::failure::Code;
 use crate::script::header;
 use crate::script::known::Known;
-use crate::script::options::Options;
+use crate::script::option_keys::Options;
 use crate::script::program::Source;
 use expect_test::{Expect, expect};
 use rhai::{Dynamic, Engine, FuncRegistration, ImmutableString, Map, Module};
@@ -158,10 +158,10 @@ fn options_that_do_not_exist() {
     says(
         "step \"a\" {\n  rotate(\"x\", #{ keep_day: params.retention, tag: params.dir });\n  rotate(\"x\", #{ keep_days: \"30\", compress: true });\n}",
         &expect![[r#"
-            error playbooks/p.rhai:3:18 `rotate` has no option `keep_day`
+            error playbooks/p.rhai:3:18 unknown option `keep_day` of `rotate`
               Did you mean `keep_days`?
-            error playbooks/p.rhai:4:29 the option `keep_days` of `rotate` cannot be text: invalid type: string "30", expected u32
-            error playbooks/p.rhai:4:35 `rotate` has no option `compress`
+            error playbooks/p.rhai:4:29 option `keep_days` of `rotate` cannot be text: invalid type: string "30", expected u32
+            error playbooks/p.rhai:4:35 unknown option `compress` of `rotate`
               Its options are `tag` and `keep_days`.
         "#]],
     );

@@ -1,0 +1,265 @@
+//! Launches a run: what stands between a playbook's name and its exit code, whoever asks for it.
+//!
+//! Lint, parameters, policy, session, journal, run, alert, end: in this order, for commands, schedules and watches alike.
+
+use crate::base::event::{Event, EventSink, Events, Level, Mode, What};
+use crate::base::failure::{Code, Exit, Failure};
+use crate::base::ids::RunId;
+use crate::engine::alert;
+use crate::engine::policy::Policy;
+use crate::engine::session::{LiveRun, Session};
+use crate::journal::daily::DailyLog;
+use crate::journal::reader;
+use crate::journal::store::{NewRun, RunRecord};
+use crate::script::engine::engine;
+use crate::script::grants::grants;
+use crate::script::header::{Header, read};
+use crate::script::library::{Library, Origin, Playbook};
+use crate::script::lint::{Finding, Reserved, check};
+use crate::script::parameters::{Given, Values, values};
+use crate::script::program::{Program, Source};
+use crate::script::runtime;
+use crate::script::surface::Surface;
+use crate::sys::host::Host;
+use crate::sys::state::Reserve;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A playbook that was read and checked, with nothing run.
+pub struct Checked {
+    /// Playbook and modules as compiled.
+    pub program: Program,
+    /// The header, or why it cannot be read.
+    pub header: Result<Header, Failure>,
+    /// What lint found.
+    pub findings: Vec<Finding>,
+}
+
+impl Checked {
+    /// The first finding that forbids a run.
+    pub fn error(&self) -> Option<&Failure> {
+        self.findings.iter().find(|finding| finding.error).map(|finding| &finding.failure)
+    }
+}
+
+/// What is to be run, and how.
+pub struct Launch<'a> {
+    /// Playbooks and modules.
+    pub library: &'a Library,
+    /// The playbook.
+    pub playbook: &'a Playbook,
+    /// What the command line gives.
+    pub given: &'a Given,
+    /// Live or dry.
+    pub mode: Mode,
+    /// Names that playbooks may not use.
+    pub reserved: &'a Reserved,
+    /// Who else wants the events: screen, `--json`.
+    pub sinks: Vec<Events>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Landed {
+    /// Its exit code.
+    pub exit: Exit,
+    /// Its id; a dry run has none on record.
+    pub run: Option<RunId>,
+    /// What lint found; with an error among them nothing was run.
+    pub findings: Vec<Finding>,
+    /// The failure that ended it.
+    pub failure: Option<Failure>,
+}
+
+/// Reads and checks a playbook; runs nothing.
+pub fn examine(library: &Library, playbook: &Playbook, reserved: &Reserved) -> Checked {
+    let mut engine = engine();
+    let source = Source { file: playbook.file.clone(), text: playbook.source.clone() };
+    let program = Program::load(&mut engine, source, &|importer, path| {
+        library.module(importer, path).map(|module| Source { file: module.file, text: module.source })
+    });
+    let header = match program.playbook() {
+        Some(unit) => read(&unit.ast, &playbook.file),
+        None => Err(program
+            .failures
+            .first()
+            .cloned()
+            .unwrap_or_else(|| Failure::new(Code::Playbook, format!("`{}` does not compile", playbook.file)))),
+    };
+    let readable = program.playbook().is_some().then_some(&header);
+    let mut findings = check(&program, readable, &Surface::new());
+    findings.extend(crate::script::lint::of_library(library, playbook, header.as_ref().ok(), &program, reserved));
+    Checked { program, header, findings }
+}
+
+/// Runs a playbook and sees its run through to its end: exit code, journal record, alert.
+pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
+    let checked = examine(launch.library, launch.playbook, launch.reserved);
+    let refused = |failure: Failure, findings: Vec<Finding>| Landed {
+        exit: failure.code.exit(),
+        run: None,
+        findings,
+        failure: Some(failure),
+    };
+    if let Some(failure) = checked.error().cloned() {
+        return Landed { failure: None, ..refused(failure, checked.findings) };
+    }
+    let Checked { program, header, findings } = checked;
+    let resolved = header
+        .and_then(|header| Ok((values(&header.params, launch.given, host.env(), host.masker())?, header)));
+    let (values, header) = match resolved {
+        Ok(resolved) => resolved,
+        Err(failure) => return refused(failure, findings),
+    };
+    let policy = Policy::new(grants(&program, &header, &values, host));
+    let run = RunId::new(host.began(), &host.letters());
+    let result = match launch.mode {
+        Mode::DryRun => {
+            host.listen(Arc::new(Fan(launch.sinks.clone())));
+            begin(host, &launch, &program, &values, &run);
+            let session = Arc::new(Session::dry(host.clone(), policy));
+            Ok(conduct(host, &launch, session, &values))
+        }
+        Mode::Live => live(host, &launch, &program, policy, &values, &run),
+    };
+    match result {
+        Err(failure) => refused(failure, findings),
+        Ok((exit, failure)) => {
+            Landed { exit, run: (launch.mode == Mode::Live).then_some(run), findings, failure }
+        }
+    }
+}
+
+fn live(
+    host: &Arc<Host>,
+    launch: &Launch<'_>,
+    program: &Program,
+    policy: Policy,
+    values: &Values,
+    run: &RunId,
+) -> Result<(Exit, Option<Failure>), Failure> {
+    let modules: Vec<(String, String)> =
+        program.units.iter().skip(1).map(|unit| (unit.source.file.clone(), unit.source.text.clone())).collect();
+    let record = Arc::new(RunRecord::begin(
+        host,
+        &NewRun {
+            run,
+            playbook: &launch.playbook.name,
+            file: &launch.playbook.file,
+            source: &launch.playbook.source,
+            modules: &modules,
+            // What only frees space must work on a disk that has none.
+            reserve: if only_rotates(program) { Reserve::Host } else { Reserve::Own },
+        },
+    )?);
+    let log_host = Arc::downgrade(host);
+    let daily = DailyLog::new(host.project().join("logs"), move |failure| {
+        if let Some(host) = log_host.upgrade() {
+            host.warn(&failure.to_string());
+        }
+    });
+    let mut sinks: Vec<Events> = vec![record.clone(), Arc::new(daily)];
+    sinks.extend(launch.sinks.iter().cloned());
+    host.listen(Arc::new(Fan(sinks)));
+    tell_of_killed_runs(host);
+    begin(host, launch, program, values, run);
+    let live = LiveRun { run: run.to_string(), intents: record.clone() };
+    let session = Arc::new(Session::live(host.clone(), policy, live));
+    let ended = conduct(host, launch, session, values);
+    record.end(ended.0)?;
+    Ok(ended)
+}
+
+/// Runs the playbook in the session and ends the run.
+fn conduct(
+    host: &Arc<Host>,
+    launch: &Launch<'_>,
+    session: Arc<Session>,
+    values: &Values,
+) -> (Exit, Option<Failure>) {
+    let began = host.clock().instant();
+    let result = runtime::run(session.clone(), launch.library, launch.playbook, values.values.clone());
+    let warnings = session.warnings();
+    let exit = match &result {
+        Err(failure) => failure.code.exit(),
+        Ok(_) if session.is_incomplete() => Exit::Partial,
+        Ok(_) if !warnings.is_empty() => Exit::Warnings,
+        Ok(_) => Exit::Success,
+    };
+    let (value, failure) = match result {
+        Ok(value) => (Some(value).filter(|value| !value.is_null()), None),
+        Err(failure) => (None, Some(failure)),
+    };
+    if launch.mode == Mode::Live {
+        let now = host.clock().now().fixed_offset();
+        let alert = alert::decide(host.alert(), exit, failure.as_ref(), &warnings, now, &launch.playbook.name);
+        if let Some(alert) = alert {
+            alert::send(host, &alert);
+        }
+    }
+    let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    host.emit(What::RunEnded { exit, millis, failure: failure.clone(), warnings, value });
+    (exit, failure)
+}
+
+fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, run: &RunId) {
+    let mut code = Sha256::new();
+    for unit in &program.units {
+        code.update(unit.source.text.as_bytes());
+        code.update([0]);
+    }
+    host.emit(What::RunBegun {
+        run: run.clone(),
+        playbook: launch.playbook.name.clone(),
+        origin: match launch.playbook.origin {
+            Origin::Project => launch.playbook.file.clone(),
+            Origin::Embedded => "embedded".to_owned(),
+        },
+        code: code.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+        mode: launch.mode,
+        params: values.shown(),
+        pid: std::process::id(),
+        lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    if !values.from.is_empty() {
+        host.emit(What::Resolved {
+            what: "parameters".to_owned(),
+            value: values.from.len().to_string(),
+            from: values.from.clone(),
+        });
+    }
+}
+
+/// Tells the alert's receiver of runs that were killed since; they could not do it themselves.
+fn tell_of_killed_runs(host: &Arc<Host>) {
+    let Ok(killed) = reader::killed(host.state()) else { return };
+    for run in killed {
+        let began = run.began.map(|at| format!(", which began at {}", at.format("%Y-%m-%d %H:%M:%S"))).unwrap_or_default();
+        let message = format!("`{}` (run {}){began}, was killed before it ended", run.playbook, run.run);
+        host.emit(What::Log { level: Level::Info, message: format!("an earlier run {message}") });
+        let alert = alert::of_killed(&message, host.clock().now().fixed_offset());
+        let sent = alert::send(host, &alert);
+        // Not noted, it is sent once more by the next run: better twice than never.
+        let _ = run.alert_sent(host.clock(), sent.delivered, &sent.detail);
+    }
+}
+
+/// Whether the only effect that a program asks for is rotation.
+fn only_rotates(program: &Program) -> bool {
+    let effects: BTreeSet<&str> = Surface::new().effects.into_iter().collect();
+    let called: BTreeSet<String> =
+        program.units.iter().flat_map(|unit| unit.called()).filter(|name| effects.contains(name.as_str())).collect();
+    called.len() == 1 && called.contains("rotate")
+}
+
+/// Hands every event to each sink.
+struct Fan(Vec<Events>);
+
+impl EventSink for Fan {
+    fn event(&self, event: &Event) {
+        for sink in &self.0 {
+            sink.event(event);
+        }
+    }
+}
