@@ -9,6 +9,8 @@ pub mod hash;
 pub mod notify;
 pub mod rotate;
 pub mod save;
+pub mod scratch_database;
+pub mod scratch_postgres;
 pub mod source;
 pub mod verify;
 

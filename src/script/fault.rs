@@ -94,7 +94,7 @@ pub fn fault(engine: &Engine, context: Option<&RunContext>, error: &EvalAltResul
             known.file.clone_from(&at.file);
         }
     }
-    fault.failure = fault.failure.at(at);
+    fault.failure = fault.failure.at(at).masked(unknown::shown);
     fault.failure.trail.extend(frames.into_iter().rev());
     fault
 }

@@ -2,7 +2,7 @@
 //!
 //! Lint, parameters, policy, session, journal, run, alert, end: in this order, for commands, schedules and watches alike.
 
-use crate::base::event::{Event, EventSink, Events, Level, Mode, What};
+use crate::base::event::{Event, EventSink, Events, Mode, What};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
 use crate::engine::alert;
@@ -192,9 +192,13 @@ fn conduct(
         Err(failure) => (None, Some(failure)),
     };
     if launch.mode == Mode::Live {
-        let now = host.clock().now().fixed_offset();
-        let alert = alert::decide(host.alert(), exit, failure.as_ref(), &warnings, now, &launch.playbook.name);
-        if let Some(alert) = alert {
+        let end = alert::End {
+            playbook: &launch.playbook.name,
+            exit,
+            failure: failure.as_ref(),
+            warnings: &warnings,
+        };
+        if let Some(alert) = alert::decide(host.alert(), end, host.clock().now()) {
             alert::send(host, &alert);
         }
     }
@@ -235,13 +239,12 @@ fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, r
 fn tell_of_killed_runs(host: &Arc<Host>) {
     let Ok(killed) = reader::killed(host.state()) else { return };
     for run in killed {
-        let began = run.began.map(|at| format!(", which began at {}", at.format("%Y-%m-%d %H:%M:%S"))).unwrap_or_default();
-        let message = format!("`{}` (run {}){began}, was killed before it ended", run.playbook, run.run);
-        host.emit(What::Log { level: Level::Info, message: format!("an earlier run {message}") });
-        let alert = alert::of_killed(&message, host.clock().now().fixed_offset());
+        host.info(&format!("run {} of `{}` was killed before it ended", run.run, run.playbook));
+        let alert = alert::killed(&run.playbook, run.run.as_str(), host.clock().now());
         let sent = alert::send(host, &alert);
         // Not noted, it is sent once more by the next run: better twice than never.
-        let _ = run.alert_sent(host.clock(), sent.delivered, &sent.detail);
+        let (delivered, detail) = sent.told();
+        let _ = run.alert_sent(host.clock(), delivered, &detail);
     }
 }
 

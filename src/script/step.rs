@@ -3,10 +3,10 @@
 use crate::base::event::{Mode, Outcome};
 use crate::base::failure::{Code, Failure};
 use crate::engine::session::Session;
-use crate::script::context::{Raised, RunContext};
+use crate::script::context::{Raised, RunContext, place_at};
 use crate::script::fault::{Fault, defect, fault};
 use crate::script::unknown::{self, AfterRun};
-use crate::script::value;
+use crate::script::{value, wording};
 use rhai::{Dynamic, Engine, EvalAltResult, EvalContext, Expression, Map, Position};
 
 /// What becomes of a failure inside the block.
@@ -42,20 +42,29 @@ fn run(ctx: &mut EvalContext, inputs: &[Expression], kind: Kind) -> Result<Dynam
     let result = ctx.eval_expression_tree(block).map(Dynamic::flatten);
     let file = ctx.source().unwrap_or_default().to_owned();
     let result = match result {
-        Ok(value) => check_outcome(ctx, &before, &value).map(|()| value),
-        Err(error) => Err(match leaving(&error) {
-            Some(fault) => fault.raise(error.position()),
-            None => error,
-        }),
+        Ok(value) => has_codec(ctx.engine(), &value).map(|()| value),
+        Err(error) => {
+            let error = match leaving(&error) {
+                Some(fault) => fault.raise(error.position()),
+                None => error,
+            };
+            Err(settled(fault(ctx.engine(), Some(&context), &error, &file), session))
+        }
     };
-    let error = match result {
+    // What was changed by a failure that ends the run does not matter any more.
+    let goes_on = result.as_ref().err().is_none_or(|fault| fault.is_unknown() || fault.is_tolerable());
+    let result = match changed(ctx, &before).filter(|_| goes_on) {
+        Some(fault) => Err(fault),
+        None => result,
+    };
+    let mut fault = match result {
         Ok(value) => {
             session.end_step(step, Outcome::Done, None);
             return Ok(if kind == Kind::Attempt { tried(true.into(), value, Dynamic::UNIT) } else { value });
         }
-        Err(error) => error,
+        Err(fault) => fault,
     };
-    let mut fault = settled(fault(ctx.engine(), Some(&context), &error, &file), session);
+    fault.failure = fault.failure.at(place_at(&file, position));
     fault.failure.step.get_or_insert(path);
     if fault.is_unknown() {
         session.end_step(step, Outcome::Unknown, Some(&fault.failure));
@@ -118,26 +127,23 @@ fn fingerprints(ctx: &EvalContext) -> Vec<u64> {
     ctx.scope().iter_raw().map(|(_, _, value)| value::fingerprint(value)).collect()
 }
 
-/// A step speaks only through its value, and the journal must be able to hold that value.
-fn check_outcome(ctx: &EvalContext, before: &[u64], value: &Dynamic) -> Result<(), Raised> {
-    for ((name, _, value), before) in ctx.scope().iter_raw().zip(before) {
-        if value::fingerprint(value) != *before {
-            return Err(defect(
-                Failure::new(Code::Script, format!("a step changes the outer variable `{name}`"))
-                    .caused_by("a step speaks only through its value")
-                    .hint(format!(
-                        "Let the step's block end with the new value: `{name} = step \"...\" {{ ... }};`."
-                    )),
-            ));
-        }
-    }
-    value::json(value).map(drop).map_err(|type_name| {
-        defect(
-            Failure::new(Code::Script, format!("a step cannot have a value of type `{type_name}`"))
-                .caused_by("the journal cannot hold it")
-                .hint(
-                    "End the block with `;` so that the step has no value, or with a value of another type.",
-                ),
-        )
-    })
+/// The outer variable that the block changed, if it did.
+fn changed(ctx: &EvalContext, before: &[u64]) -> Option<Fault> {
+    let entries = ctx.scope().iter_raw().zip(before);
+    let (name, ..) =
+        entries.filter(|((_, _, value), before)| value::fingerprint(value) != **before).last()?.0;
+    let failure = Failure::new(Code::Script, format!("a step changes the outer variable `{name}`"))
+        .caused_by("a step speaks only through its value")
+        .hint(format!("Let the block end with the new value: `{name} = step \"...\" {{ ... }};`."));
+    Some(Fault { failure, defect: true })
+}
+
+/// The journal must be able to hold the value of a step.
+fn has_codec(engine: &Engine, value: &Dynamic) -> Result<(), Fault> {
+    let Err(type_name) = value::json(value) else { return Ok(()) };
+    let type_name = wording::type_name(engine, &type_name);
+    let failure = Failure::new(Code::Script, format!("a step cannot have a value of type `{type_name}`"))
+        .caused_by("the journal cannot hold it")
+        .hint("End the block with `;` so that the step has no value, or with a value of another type.");
+    Err(Fault { failure, defect: true })
 }

@@ -1,11 +1,6 @@
 //! What playbooks are checked against and documented by: functions with their families, options, effects.
 
-use crate::action::archive::ArchiveOptions;
-use crate::action::dump::DumpOptions;
-use crate::action::rotate::RotateOptions;
-use crate::action::save::SaveOptions;
-use crate::action::verify::VerifyOptions;
-use crate::observe::backups::BackupFilter;
+use crate::script::bind;
 use crate::script::engine::engine;
 use crate::script::known::Known;
 use crate::script::option_keys::Options;
@@ -14,10 +9,7 @@ use crate::script::option_keys::Options;
 pub const FAMILIES: [(&str, &[&str]); 8] = [
     ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
     ("Keeping and checking", &["verify", "rotate", "backups", "latest", "restore", "extract", "copy"]),
-    (
-        "Databases",
-        &["postgres", "query", "expect", "estimate", "databases", "scratch_postgres", "scratch_database"],
-    ),
+    ("Databases", &["postgres", "query", "expect", "estimate", "databases", "scratch_postgres", "scratch_database"]),
     (
         "Pre-flight checks",
         &[
@@ -37,16 +29,7 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
 
 /// Functions that act on the world: they stand inside steps.
 pub const EFFECTS: [&str; 10] = [
-    "save",
-    "rotate",
-    "verify",
-    "exec",
-    "notify",
-    "restore",
-    "extract",
-    "copy",
-    "scratch_postgres",
-    "scratch_database",
+    "save", "rotate", "verify", "exec", "notify", "restore", "extract", "copy", "scratch_postgres", "scratch_database",
 ];
 
 /// What playbooks are checked against.
@@ -62,7 +45,7 @@ pub struct Surface {
 impl Surface {
     /// That of the engine which runs playbooks.
     pub fn new() -> Self {
-        Self { known: Known::of(&engine()), options: options(), effects: EFFECTS.to_vec() }
+        Self { known: Known::of(&engine()), options: bind::options(), effects: EFFECTS.to_vec() }
     }
 }
 
@@ -70,19 +53,6 @@ impl Default for Surface {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Options of functions, each by the struct that its binding reads.
-fn options() -> Vec<Options> {
-    vec![
-        Options::of::<ArchiveOptions>("archive"),
-        Options::of::<BackupFilter>("backups"),
-        Options::of::<BackupFilter>("latest"),
-        Options::of::<DumpOptions>("dump"),
-        Options::of::<RotateOptions>("rotate"),
-        Options::of::<SaveOptions>("save"),
-        Options::of::<VerifyOptions>("verify"),
-    ]
 }
 
 /// The family of a function.
@@ -95,9 +65,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_function_with_options_knows_its_keys() {
-        for options in options() {
+    fn every_function_with_options_is_known_and_so_are_its_keys() {
+        let surface = Surface::new();
+        for options in &surface.options {
             assert_ne!(options.keys, Vec::<&str>::new(), "{}", options.function);
+            assert_ne!(surface.known.forms(options.function), [], "{}", options.function);
         }
     }
 

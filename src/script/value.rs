@@ -1,9 +1,11 @@
 //! Values of scripts: which of them a journal can hold, and how outputs of the host become values.
 
+use crate::base::failure::{Code, Failure};
 use crate::base::plan::Later;
-use crate::script::bind;
+use crate::script::context::Raised;
 use crate::script::unknown::{self, AfterRun};
-use rhai::{Array, Dynamic, Engine, FnPtr, ImmutableString, Map};
+use crate::script::{bind, fault, wording};
+use rhai::{Array, Dynamic, Engine, FnPtr, ImmutableString, Map, NativeCallContext};
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -33,6 +35,7 @@ impl Kind {
                 for name in ["to_string", "to_debug", "print", "debug"] {
                     engine.register_fn(name, |value: &mut T| value.to_string());
                 }
+                refuse_comparisons::<T>(engine);
             },
             json: |value| value.read_lock::<T>().map(|value| value.json()),
         }
@@ -41,6 +44,38 @@ impl Kind {
     /// Names the type to an engine and lets it be shown.
     pub fn register(&self, engine: &mut Engine) {
         (self.register)(engine);
+    }
+}
+
+/// The engine takes values of different types for unequal, and neither for less: a wrong comparison would be false in
+/// silence. Only `==` and `!=` with `()` are answered, and with the same type, unless the type has its own operators.
+fn refuse_comparisons<T: ScriptValue>(engine: &mut Engine) {
+    for operator in ["==", "!=", "<", "<=", ">", ">="] {
+        let refuse = move |ctx: &NativeCallContext, other: &Dynamic, here: bool| {
+            if unknown::holds(other) {
+                return fault::raise(unknown::failure(
+                    "a value that is known only after the run is compared",
+                ));
+            }
+            let other = wording::type_name(ctx.engine(), other.type_name());
+            let (a, b) = if here { (T::NAME, other.as_str()) } else { (other.as_str(), T::NAME) };
+            let message = format!("`{operator}` cannot be applied to values of the types `{a}, {b}`");
+            fault::defect(Failure::new(Code::Script, message))
+        };
+        let answer = move |ctx: NativeCallContext, value: &T, other: &Dynamic, here: bool| {
+            let equal = match other.read_lock::<T>() {
+                Some(other) if matches!(operator, "==" | "!=") => other.json() == value.json(),
+                None if other.is_unit() && matches!(operator, "==" | "!=") => false,
+                _ => return Err::<bool, Raised>(refuse(&ctx, other, here)),
+            };
+            Ok(equal == (operator == "=="))
+        };
+        engine.register_fn(operator, move |ctx: NativeCallContext, value: T, other: Dynamic| {
+            answer(ctx, &value, &other, true)
+        });
+        engine.register_fn(operator, move |ctx: NativeCallContext, other: Dynamic, value: T| {
+            answer(ctx, &value, &other, false)
+        });
     }
 }
 

@@ -4,6 +4,8 @@ use crate::base::event::Alert;
 use crate::base::failure::Failure;
 use crate::sys::facts::Facts;
 use crate::sys::fs::{self, Staged};
+use crate::sys::postgres::binaries;
+use crate::sys::scratch::{ScratchCluster, ScratchOptions, ScratchTarget};
 use crate::sys::store;
 use std::path::Path;
 use std::sync::Arc;
@@ -87,6 +89,18 @@ impl Effects {
     pub fn withdraw(&self, path: &Path) {
         // A failure is being reported already; what stays behind is a leftover that the next run removes.
         let _ = fs::remove(path);
+    }
+
+    /// Starts a PostgreSQL server that ends with this run.
+    pub fn start_scratch_cluster(&self) -> Result<ScratchTarget, Failure> {
+        let host = self.facts.host();
+        let programs = binaries::find_server(None, &|name| host.env().value(name).map(str::to_owned))?;
+        let mut options = ScratchOptions::new(programs);
+        options.cancel = self.facts.cancel().clone();
+        let cluster = ScratchCluster::start(&options)?;
+        let target = cluster.target("postgres");
+        host.keep_scratch(cluster);
+        Ok(target)
     }
 
     /// Removes a file; one that is gone already is fine.

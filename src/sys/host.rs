@@ -6,8 +6,11 @@ use crate::base::failure::{Code, Failure};
 use crate::base::secret::Masker;
 use crate::sys::clock::Clock;
 use crate::sys::env::Env;
+use crate::sys::postgres::settings::Settings;
+use crate::sys::scratch::{ScratchCluster, ScratchTarget};
 use chrono::{DateTime, Local};
 use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, RwLock};
@@ -26,6 +29,7 @@ pub struct Host {
     alert: Mutex<Option<Alert>>,
     troubled: AtomicBool,
     warnings: Mutex<Vec<String>>,
+    scratch: Mutex<Vec<ScratchCluster>>,
 }
 
 impl Host {
@@ -45,6 +49,7 @@ impl Host {
             alert: Mutex::new(None),
             troubled: AtomicBool::new(false),
             warnings: Mutex::default(),
+            scratch: Mutex::default(),
         }
     }
 
@@ -152,6 +157,33 @@ impl Host {
     pub fn set_alert(&self, alert: Alert) {
         self.emit(What::AlertSet(alert.clone()));
         *self.alert.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(alert);
+    }
+
+    /// Keeps a scratch server until this host ends.
+    pub fn keep_scratch(&self, cluster: ScratchCluster) {
+        self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(cluster);
+    }
+
+    /// The scratch server that `settings` reach.
+    pub fn scratch_server(&self, settings: &Settings) -> Option<ScratchTarget> {
+        let kept = self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let is_it = |cluster: &&ScratchCluster| {
+            Path::new(&settings.host) == cluster.socket_dir() && settings.port == cluster.port()
+        };
+        kept.iter().find(is_it).map(|cluster| cluster.target(&settings.database))
+    }
+
+    /// Six letters that no other run is likely to have.
+    pub fn letters(&self) -> String {
+        // Each `RandomState` is seeded by the system's random numbers.
+        let mut random = RandomState::new().build_hasher().finish();
+        std::iter::repeat_with(|| {
+            let letter = (b'a' + (random % 26) as u8) as char;
+            random /= 26;
+            letter
+        })
+        .take(6)
+        .collect()
     }
 
     /// Says something worth knowing.

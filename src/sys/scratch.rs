@@ -13,10 +13,12 @@ use crate::base::cancel::Cancel;
 use crate::base::failure::{Code, Failure};
 use crate::base::secret::Secret;
 use crate::sys::postgres::binaries::ServerPrograms;
+use crate::sys::postgres::settings::{Explicit, Settings, resolve};
 use crate::sys::postgres::version::Version;
 use folder::{Folder, remove_ownerless};
 use keeper::{Keeper, Kept};
 use making::{Making, data_of, log_of, not_started, tail};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use user::server_user;
@@ -77,6 +79,17 @@ pub struct ScratchCluster {
 }
 
 impl ScratchCluster {
+    /// One of the server's databases.
+    pub fn target(&self, database: &str) -> ScratchTarget {
+        ScratchTarget {
+            socket: self.socket_dir().to_path_buf(),
+            port: self.port(),
+            user: self.superuser().to_owned(),
+            database: database.to_owned(),
+            version: self.version().to_string(),
+        }
+    }
+
     /// Makes a cluster and starts its server, which accepts connections when this returns. What killed owners left
     /// behind in the same folder is removed first.
     ///
@@ -174,5 +187,33 @@ impl ScratchCluster {
         ];
         env.extend(self.password.iter().map(|password| ("PGPASSWORD", password.expose().to_owned())));
         env
+    }
+}
+/// A database on a scratch server. It needs no password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScratchTarget {
+    /// Folder of the server's socket.
+    pub socket: PathBuf,
+    /// Port, which names the socket.
+    pub port: u16,
+    /// Superuser.
+    pub user: String,
+    /// The database.
+    pub database: String,
+    /// Version of the server.
+    pub version: String,
+}
+
+impl ScratchTarget {
+    /// How to reach it.
+    pub fn settings(&self) -> Result<Settings, Failure> {
+        let explicit = Explicit {
+            host: Some(self.socket.display().to_string()),
+            port: Some(self.port.to_string()),
+            database: Some(self.database.clone()),
+            user: Some(self.user.clone()),
+            ..Explicit::default()
+        };
+        resolve(&explicit, &crate::sys::env::Env::default(), None)
     }
 }

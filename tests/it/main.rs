@@ -2,4 +2,5 @@
 
 mod cluster;
 mod journal;
+mod postgres;
 mod scratch;

@@ -16,6 +16,7 @@ use crate::observe::latest::Latest;
 use crate::script::bind::time::Bytes;
 use crate::script::bind::{known_text, observe, perform};
 use crate::script::context::Raised;
+use crate::script::option_keys::Options;
 use crate::script::value::{IntoScript, Kind, ScriptValue};
 use crate::script::{fault, options};
 use crate::sys::stream::Level;
@@ -29,6 +30,18 @@ pub const KINDS: &[Kind] = &[Kind::of::<Backup>(), Kind::of::<Pipeline>()];
 /// Gives an engine this family.
 pub fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
+}
+
+/// Options of this family's functions.
+pub fn options() -> Vec<Options> {
+    vec![
+        Options::of::<ArchiveOptions>("archive"),
+        Options::of::<SaveOptions>("save"),
+        Options::of::<VerifyOptions>("verify"),
+        Options::of::<RotateOptions>("rotate"),
+        Options::of::<BackupFilter>("backups"),
+        Options::of::<BackupFilter>("latest"),
+    ]
 }
 
 /// A source with its stages, not performed yet.

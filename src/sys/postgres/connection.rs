@@ -29,7 +29,7 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 const PINS: &str = "\
 SET search_path = '';
 SELECT set_config(s.name, p.value, false) FROM (VALUES
-  ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
+  ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
   ('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'),
   ('extra_float_digits', '3'), ('TimeZone', 'UTC'), ('bytea_output', 'hex'), ('standard_conforming_strings', 'on'),
   ('row_security', 'off'), ('synchronize_seqscans', 'off'),
@@ -204,6 +204,8 @@ async fn log_in(config: &Config, tls: &Tls) -> Result<(Client, Broken, Greeting)
             client
         }
     };
+    // On its own, for a role's time limit may be too short for the rest.
+    client.batch_execute("SET statement_timeout = 0").await?;
     client.batch_execute(PINS).await?;
     let row = client
         .query_one(

@@ -156,6 +156,9 @@ fn where_it_is(settings: &Settings) -> String {
 
 /// The words of the innermost cause.
 pub(super) fn innermost(error: &Error) -> String {
+    if let Some(refusal) = error.as_db_error() {
+        return refusal.message().to_owned();
+    }
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

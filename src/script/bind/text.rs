@@ -1,0 +1,63 @@
+//! What a playbook says to people.
+
+use crate::base::event::Level;
+use crate::base::failure::{Code, Failure};
+use crate::script::bind::shown_text;
+use crate::script::context::{Raised, RunContext};
+use crate::script::fault;
+use rhai::plugin::*;
+
+/// Gives an engine this family.
+pub fn register(engine: &mut Engine) {
+    engine.register_global_module(exported_module!(functions).into());
+}
+
+fn say(ctx: &NativeCallContext, level: Level, mut message: Dynamic) -> Result<(), Raised> {
+    let context = RunContext::of(ctx)?;
+    context.session()?.log(level, &shown_text(ctx, &mut message));
+    Ok(())
+}
+
+#[export_module]
+mod functions {
+    /// Says a line: `info("Backing up " + db.name)`.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn info(ctx: NativeCallContext, message: Dynamic) -> Result<(), Raised> {
+        say(&ctx, Level::Info, message)
+    }
+
+    /// Says that something went well: `success("Backup verified")`.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn success(ctx: NativeCallContext, message: Dynamic) -> Result<(), Raised> {
+        say(&ctx, Level::Success, message)
+    }
+
+    /// Warns. The run completes with warnings, exit code 3: `warn("The disk is nearly full")`.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn warn(ctx: NativeCallContext, message: Dynamic) -> Result<(), Raised> {
+        say(&ctx, Level::Warn, message)
+    }
+
+    /// Says that something went wrong, and goes on. To end the run, use `fail`: `error("No route to the standby")`.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn error(ctx: NativeCallContext, message: Dynamic) -> Result<(), Raised> {
+        say(&ctx, Level::Error, message)
+    }
+
+    /// Fails: ends the step, and the run unless an `attempt` tolerates it: `fail("The volume is not mounted")`.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn fail(ctx: NativeCallContext, mut message: Dynamic) -> Result<(), Raised> {
+        Err(fault::raise(Failure::new(Code::Failed, shown_text(&ctx, &mut message))))
+    }
+
+    /// Fails and says what to do about it: `fail("The volume is not mounted", "Mount it with: mount /backup")`.
+    #[rhai_fn(volatile, return_raw, name = "fail")]
+    pub fn fail_with_hint(
+        ctx: NativeCallContext,
+        mut message: Dynamic,
+        mut hint: Dynamic,
+    ) -> Result<(), Raised> {
+        let failure = Failure::new(Code::Failed, shown_text(&ctx, &mut message));
+        Err(fault::raise(failure.hint(shown_text(&ctx, &mut hint))))
+    }
+}
