@@ -107,18 +107,15 @@ const HURRIED: Patience = Patience { each: Duration::from_secs(4), whole: Durati
 /// Sends an alert, in a run that is asked to end too. A failure becomes a warning for people, and never a failure of
 /// the run.
 pub fn send(host: &Host, alert: &Alert) -> Sent {
-    let patience = if host.cancel().is_cancelled() { HURRIED } else { PATIENT };
-    send_with(host, alert, patience)
+    send_with(host, alert, PATIENT)
 }
 
 fn send_with(host: &Host, alert: &Alert, patience: Patience) -> Sent {
     let given_up = |failure: Failure| {
         host.emit(What::AlertSent { delivered: false, detail: failure.to_string() });
         let hint = failure.hints.first().map_or_else(String::new, |hint| format!(". {hint}"));
-        host.emit(What::Log {
-            level: Level::Warn,
-            message: format!("the alert was not delivered: {failure}{hint}"),
-        });
+        let message = format!("the alert was not delivered: {failure}{hint}");
+        host.emit(What::Log { level: Level::Warn, message });
         Sent::GivenUp(failure)
     };
     let receiver = match webhook::receiver(host) {
@@ -126,7 +123,12 @@ fn send_with(host: &Host, alert: &Alert, patience: Patience) -> Sent {
         Ok(None) => return Sent::NoReceiver,
         Err(failure) => return given_up(failure),
     };
-    match deliver(host, &receiver, alert, patience) {
+    let delivered = match deliver(host, &receiver, alert, patience, false) {
+        // Whoever asks for the end while the alert is under way gets it soon, but not before the alert had its chance.
+        Err(failure) if failure.code.ends_the_run() => deliver(host, &receiver, alert, HURRIED, true),
+        delivered => delivered,
+    };
+    match delivered {
         Ok(()) => {
             host.emit(What::AlertSent { delivered: true, detail: receiver.host().to_owned() });
             Sent::Delivered
@@ -135,7 +137,13 @@ fn send_with(host: &Host, alert: &Alert, patience: Patience) -> Sent {
     }
 }
 
-fn deliver(host: &Host, receiver: &Address, alert: &Alert, patience: Patience) -> Result<(), Failure> {
+fn deliver(
+    host: &Host,
+    receiver: &Address,
+    alert: &Alert,
+    patience: Patience,
+    even_if_ending: bool,
+) -> Result<(), Failure> {
     let json = serde_json::json!({
         "status": host.masker().mask(&alert.status),
         "message": host.masker().mask(&alert.message),
@@ -146,7 +154,7 @@ fn deliver(host: &Host, receiver: &Address, alert: &Alert, patience: Patience) -
     loop {
         let left = patience.whole.saturating_sub(began.elapsed());
         let terms = Terms { timeout: patience.each.min(left), limit: 4096, ..Terms::default() };
-        let (failure, may_pass) = match http::post_json(host, receiver, &json, &terms, true) {
+        let (failure, may_pass) = match http::post_json(host, receiver, &json, &terms, even_if_ending) {
             Ok(answer) if (200..300).contains(&answer.status) => return Ok(()),
             Ok(answer) => (refused(receiver, answer.status), passes(answer.status)),
             Err(failure) => {
@@ -158,7 +166,8 @@ fn deliver(host: &Host, receiver: &Address, alert: &Alert, patience: Patience) -
         if began.elapsed() + *pause >= patience.whole {
             return Err(failure);
         }
-        host.wait_to_the_end(async { tokio::time::sleep(*pause).await })?;
+        let pause = async { tokio::time::sleep(*pause).await };
+        if even_if_ending { host.wait_to_the_end(pause)? } else { host.wait(pause)? }
     }
 }
 

@@ -68,7 +68,7 @@ impl Observation for HttpGet {
                     .caused_by(format!("expected {}", http::status_words(expected)));
                 let said = answer.body.lines().find(|line| !line.trim().is_empty());
                 Err(said.into_iter().fold(failure, |failure, line| {
-                    failure.caused_by(line.chars().take(200).collect::<String>())
+                    failure.caused_by(line.trim().chars().take(200).collect::<String>())
                 }))
             }
             _ => Ok(Later::Now(HttpAnswer {
@@ -77,5 +77,51 @@ impl Observation for HttpGet {
                 seconds: answer.elapsed.as_secs_f64(),
             })),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::env::Env;
+    use crate::sys::facts::Reality;
+    use crate::sys::host::Host;
+    use crate::sys::scripted_server::{Move, ScriptedServer};
+    use std::sync::Arc;
+
+    fn facts() -> Facts {
+        let host = Host::new("/nowhere".into(), "/nowhere/.lifeboat".into(), Env::default());
+        Facts::new(Arc::new(host), Arc::new(Reality))
+    }
+
+    #[test]
+    fn it_names_whom_it_asks_and_what_came_back() {
+        let server = ScriptedServer::answering(&[200]);
+        let get = HttpGet::new(&format!("http://{}/api/health?token=abc", server.address)).unwrap();
+        let facts = facts();
+        assert_eq!(get.question(), format!("GET http://{}/api/health?…", server.address));
+        assert_eq!(get.needs(&facts), [Need::Host("127.0.0.1".into())]);
+        assert_eq!(get.concerns(&facts), [Target::Host(server.address.clone())]);
+        let answer = get.ask(&facts).unwrap().now().unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
+        assert!(answer.seconds > 0.0 && answer.seconds < 5.0);
+        assert_eq!(get.answer(&answer), "200 OK");
+    }
+
+    #[test]
+    fn another_status_than_expected_is_a_failure_that_quotes_the_body() {
+        let server =
+            ScriptedServer::new(vec![Move::Answer(503, "", "\n  database is starting\nmore".into())]);
+        let mut get = HttpGet::new(&format!("http://{}/health", server.address)).unwrap();
+        get.expect_status = Some(200);
+        let failure = get.ask(&facts()).unwrap_err();
+        assert_eq!(failure.code, Code::Http);
+        assert_eq!(
+            failure.to_string(),
+            format!(
+                "`http://{}/…` answered 503 Service Unavailable: expected 200 OK: database is starting",
+                server.address
+            )
+        );
     }
 }

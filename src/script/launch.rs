@@ -81,15 +81,19 @@ pub fn examine(library: &Library, playbook: &Playbook, reserved: &Reserved) -> C
     });
     let header = match program.playbook() {
         Some(unit) => read(&unit.ast, &playbook.file),
-        None => Err(program
-            .failures
-            .first()
-            .cloned()
-            .unwrap_or_else(|| Failure::new(Code::Playbook, format!("`{}` does not compile", playbook.file)))),
+        None => Err(program.failures.first().cloned().unwrap_or_else(|| {
+            Failure::new(Code::Playbook, format!("`{}` does not compile", playbook.file))
+        })),
     };
     let readable = program.playbook().is_some().then_some(&header);
     let mut findings = check(&program, readable, &Surface::new());
-    findings.extend(crate::script::lint::of_library(library, playbook, header.as_ref().ok(), &program, reserved));
+    findings.extend(crate::script::lint::of_library(
+        library,
+        playbook,
+        header.as_ref().ok(),
+        &program,
+        reserved,
+    ));
     Checked { program, header, findings }
 }
 
@@ -139,8 +143,12 @@ fn live(
     values: &Values,
     run: &RunId,
 ) -> Result<(Exit, Option<Failure>), Failure> {
-    let modules: Vec<(String, String)> =
-        program.units.iter().skip(1).map(|unit| (unit.source.file.clone(), unit.source.text.clone())).collect();
+    let modules: Vec<(String, String)> = program
+        .units
+        .iter()
+        .skip(1)
+        .map(|unit| (unit.source.file.clone(), unit.source.text.clone()))
+        .collect();
     let record = Arc::new(RunRecord::begin(
         host,
         &NewRun {
@@ -251,8 +259,12 @@ fn tell_of_killed_runs(host: &Arc<Host>) {
 /// Whether the only effect that a program asks for is rotation.
 fn only_rotates(program: &Program) -> bool {
     let effects: BTreeSet<&str> = Surface::new().effects.into_iter().collect();
-    let called: BTreeSet<String> =
-        program.units.iter().flat_map(|unit| unit.called()).filter(|name| effects.contains(name.as_str())).collect();
+    let called: BTreeSet<String> = program
+        .units
+        .iter()
+        .flat_map(|unit| unit.called())
+        .filter(|name| effects.contains(name.as_str()))
+        .collect();
     called.len() == 1 && called.contains("rotate")
 }
 

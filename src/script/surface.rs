@@ -9,7 +9,10 @@ use crate::script::option_keys::Options;
 pub const FAMILIES: [(&str, &[&str]); 8] = [
     ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
     ("Keeping and checking", &["verify", "rotate", "backups", "latest", "restore", "extract", "copy"]),
-    ("Databases", &["postgres", "query", "expect", "estimate", "databases", "scratch_postgres", "scratch_database"]),
+    (
+        "Databases",
+        &["postgres", "query", "expect", "estimate", "databases", "scratch_postgres", "scratch_database"],
+    ),
     (
         "Pre-flight checks",
         &[
@@ -29,7 +32,16 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
 
 /// Functions that act on the world: they stand inside steps.
 pub const EFFECTS: [&str; 10] = [
-    "save", "rotate", "verify", "exec", "notify", "restore", "extract", "copy", "scratch_postgres", "scratch_database",
+    "save",
+    "rotate",
+    "verify",
+    "exec",
+    "notify",
+    "restore",
+    "extract",
+    "copy",
+    "scratch_postgres",
+    "scratch_database",
 ];
 
 /// What playbooks are checked against.

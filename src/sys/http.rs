@@ -1,7 +1,7 @@
 //! HTTP requests: bounded in time and size, and never to another host than the one that was named.
 //!
 //! Proxies from the environment are not used: they would be another host. Certificates of the system are loaded for
-//! `https` only, because that takes a tenth of a second.
+//! `https` only, because that reads some hundred files.
 
 use crate::base::failure::{Code, Failure};
 use crate::base::secret::Secret;

@@ -1,6 +1,10 @@
 //! Proves Lifeboat against a real PostgreSQL, real files and real processes.
 
 mod cluster;
+mod doors;
+mod exec;
 mod journal;
+mod notify;
 mod postgres;
+mod preflight;
 mod scratch;

@@ -185,6 +185,22 @@ fn an_interrupted_run_still_sends() {
 }
 
 #[test]
+fn who_interrupts_the_sending_gets_the_end_soon_and_the_alert_its_chance() {
+    let server = ScriptedServer::new(vec![Move::Hang, Move::Answer(200, "", String::new())]);
+    let (host, _) = host(&format!("http://{}", server.address));
+    let cancel = host.cancel().clone();
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        cancel.cancel(Reason::Interrupted);
+    });
+    let began = Instant::now();
+    assert_eq!(send(&host, &success()), Sent::Delivered);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(server.seen().len(), 2);
+    later.join().unwrap();
+}
+
+#[test]
 fn without_receiver_nothing_is_said_and_nonsense_warns() {
     let (silent, sink) = host("");
     assert_eq!(send(&silent, &success()), Sent::NoReceiver);

@@ -146,11 +146,18 @@ impl IntoScript for Hashed {
 fn level(n: i64) -> Result<Level, Raised> {
     u8::try_from(n).ok().and_then(Level::new).ok_or_else(|| {
         let failure = Failure::new(Code::Script, format!("there is no gzip level {n}"));
-        fault::defect(failure.hint("Levels go from 1 (fastest) to 12 (smallest); 6 is as small as `gzip -6`."))
+        fault::defect(
+            failure.hint("Levels go from 1 (fastest) to 12 (smallest); 6 is as small as `gzip -6`."),
+        )
     })
 }
 
-fn save_as(ctx: &NativeCallContext, pipeline: &Pipeline, path: &str, options: Map) -> Result<Dynamic, Raised> {
+fn save_as(
+    ctx: &NativeCallContext,
+    pipeline: &Pipeline,
+    path: &str,
+    options: Map,
+) -> Result<Dynamic, Raised> {
     let options: SaveOptions = options::read("save", options)?;
     let (source, gzip) = (pipeline.source.clone(), pipeline.gzip);
     perform(ctx, &Save { source, gzip, path: known_text(path)?.into(), options })

@@ -66,6 +66,8 @@ mod functions {
             return Ok(());
         }
         let failure = Failure::new(Code::NotFound, format!("the environment variable `{name}` is not set"));
-        Err(fault::raise(failure.hint(format!("Set `{name}` in the environment or in the project's `.env`."))))
+        Err(fault::raise(
+            failure.hint(format!("Set `{name}` in the environment or in the project's `.env`.")),
+        ))
     }
 }

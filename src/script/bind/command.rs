@@ -120,8 +120,9 @@ fn run(ctx: &NativeCallContext, argv: &Array, mut options: Map) -> Result<Dynami
     exec.timeout = options.timeout.map(|Period(limit)| limit);
     exec.input = options.input.map_or(Input::Nothing, |text| Input::Bytes(text.into_bytes()));
     exec.check = options.check.unwrap_or(true);
-    exec.touches =
-        options.touches.map(|paths| paths.into_iter().map(|path| Target::Path(host.absolute(path))).collect());
+    exec.touches = options
+        .touches
+        .map(|paths| paths.into_iter().map(|path| Target::Path(host.absolute(path))).collect());
     if options.reads_only { observe(ctx, &ReadOnlyCommand(exec), false) } else { perform(ctx, &exec) }
 }
 
@@ -139,7 +140,9 @@ fn variables(env: Dynamic) -> Result<BTreeMap<String, Variable>, Raised> {
     let map = env.try_cast::<Map>().ok_or_else(|| wrong(type_name))?;
     let set = map.into_iter().map(|(name, value)| {
         if unknown::holds(&value) {
-            return Err(fault::raise(unknown::failure(&format!("the variable `{name}` is known only after the run"))));
+            return Err(fault::raise(unknown::failure(&format!(
+                "the variable `{name}` is known only after the run"
+            ))));
         }
         if let Some(secret) = value.read_lock::<SecretText>() {
             return Ok((name.to_string(), Variable::Set(Value::Secret(secret.0.clone()))));

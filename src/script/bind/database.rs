@@ -13,10 +13,10 @@ use crate::script::bind::backup::Pipeline;
 use crate::script::bind::time::Bytes;
 use crate::script::bind::{known_text, observe, perform};
 use crate::script::context::{Raised, RunContext};
-use crate::script::options::{self, Period};
-use crate::script::option_keys::Options;
-use crate::script::value::{IntoScript, Kind, ScriptValue};
 use crate::script::fault;
+use crate::script::option_keys::Options;
+use crate::script::options::{self, Period};
+use crate::script::value::{IntoScript, Kind, ScriptValue};
 use crate::sys::postgres::settings::{Explicit, Settings, resolve};
 use crate::sys::scratch::ScratchTarget;
 use rhai::Map;
@@ -156,7 +156,13 @@ fn settings(ctx: &NativeCallContext, options: Map) -> Result<Dynamic, Raised> {
     Ok(Dynamic::from(Database(settings)))
 }
 
-fn ask(ctx: &NativeCallContext, db: Database, sql: &str, params: rhai::Array, options: Map) -> Result<Dynamic, Raised> {
+fn ask(
+    ctx: &NativeCallContext,
+    db: Database,
+    sql: &str,
+    params: rhai::Array,
+    options: Map,
+) -> Result<Dynamic, Raised> {
     let options: QueryOptions = options::read("query", options)?;
     let mut query = Query::new(db.0, known_text(sql)?);
     query.literal = RunContext::of(ctx)?.is_literal(sql);

@@ -49,6 +49,15 @@ impl Bench {
     }
 }
 
+/// A command that sleeps long and that no other test, nor another run of this one, has.
+fn sleeper(number: u32) -> String {
+    sleeper_of(number, std::process::id())
+}
+
+fn sleeper_of(number: u32, pid: u32) -> String {
+    format!("sleep {number}.{pid:07}")
+}
+
 fn sh(script: &str) -> Command {
     Command::new("sh").args(["-c", script])
 }
@@ -206,14 +215,16 @@ fn input_reaches_the_child_and_need_not_be_read() {
 fn cancelling_ends_the_whole_tree_at_once() {
     let bench = bench();
     let host = bench.host.clone();
-    let run = std::thread::spawn(move || sh("sleep 90210 & sleep 90210; echo survived").run(&host));
-    wait_for(|| alive("sleep 90210").len() >= 3);
+    let sleep = sleeper(901);
+    let command = sh(&format!("{sleep} & {sleep}; echo survived"));
+    let run = std::thread::spawn(move || command.run(&host));
+    wait_for(|| alive(&sleep).len() >= 3);
     let began = Instant::now();
     bench.host.cancel().cancel(Reason::Terminated);
     let failure = run.join().unwrap().unwrap_err();
     assert_eq!((failure.code, failure.message.as_str()), (Code::Terminated, "terminated"));
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    assert_eq!(alive("sleep 90210"), Vec::<String>::new());
+    assert_eq!(alive(&sleep), Vec::<String>::new());
     let failure = bench.sh("echo not any more").unwrap_err();
     assert_eq!(failure.code, Code::Terminated);
 }
@@ -223,15 +234,18 @@ fn what_does_not_heed_sigterm_is_killed_after_the_grace() {
     let bench = bench();
     let host = bench.host.clone();
     // The child goes at once; its descendant does not, and must not be forgotten.
-    let script = "sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.01 & wait; done' 90311 & wait";
-    let run = std::thread::spawn(move || sh(script).grace(Duration::from_millis(300)).run(&host));
+    let sleep = sleeper(905);
+    let script =
+        format!("sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.01 & wait; done' '{sleep}' & wait");
+    let command = sh(&script).grace(Duration::from_millis(300));
+    let run = std::thread::spawn(move || command.run(&host));
     wait_for(|| !bench.lines().is_empty());
     let began = Instant::now();
     bench.host.cancel().cancel(Reason::Interrupted);
     assert_eq!(run.join().unwrap().unwrap_err().code, Code::Interrupted);
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
-    wait_for(|| alive("90311").is_empty());
+    wait_for(|| alive(&sleep).is_empty());
 }
 
 #[test]
@@ -245,7 +259,8 @@ fn a_stopped_child_ends_too() {
 
 #[test]
 fn a_time_limit_ends_the_child() {
-    let failure = sh("echo waiting for the lock >&2; sleep 90412")
+    let sleep = sleeper(902);
+    let failure = sh(&format!("echo waiting for the lock >&2; {sleep}"))
         .timeout(Duration::from_millis(250))
         .run(&bench().host)
         .unwrap_err();
@@ -253,29 +268,31 @@ fn a_time_limit_ends_the_child() {
         (failure.code, failure.to_string()),
         (Code::TimedOut, "`sh` did not end within 250 ms: waiting for the lock".to_owned())
     );
-    assert_eq!(alive("sleep 90412"), Vec::<String>::new());
+    assert_eq!(alive(&sleep), Vec::<String>::new());
 }
 
 #[test]
 fn a_descendant_that_keeps_the_pipe_does_not_hold_the_run() {
     let bench = bench();
+    let sleep = sleeper(903);
     let began = Instant::now();
-    let ended = bench.sh("echo first; sleep 90513 & echo $!").unwrap();
+    let ended = bench.sh(&format!("echo first; {sleep} & echo $!")).unwrap();
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     let (first, pid) = ended.stdout.text.trim().split_once('\n').unwrap();
     assert_eq!(first, "first");
     // What a command leaves running on purpose goes on.
-    assert!(!alive("sleep 90513").is_empty());
+    assert!(!alive(&sleep).is_empty());
     Command::new("kill").arg(pid).run(&bench.host).unwrap();
 }
 
 #[test]
 fn a_child_that_nobody_waits_for_is_ended() {
     let bench = bench();
-    let child = sh("sleep 90614 & sleep 90614").spawn(&bench.host).unwrap();
-    wait_for(|| alive("sleep 90614").len() >= 3);
+    let sleep = sleeper(904);
+    let child = sh(&format!("{sleep} & {sleep}")).spawn(&bench.host).unwrap();
+    wait_for(|| alive(&sleep).len() >= 3);
     drop(child);
-    assert_eq!(alive("sleep 90614"), Vec::<String>::new());
+    assert_eq!(alive(&sleep), Vec::<String>::new());
 }
 
 #[test]
@@ -377,4 +394,26 @@ fn what_cannot_start_says_why() {
     let (_, text, hints) = said(Command::new("echo").arg("x".repeat(1 << 18)));
     assert_eq!(text, "cannot run `/usr/bin/echo`: arguments and environment are too long");
     assert_eq!(hints, ["Pass long data with the option `input`."]);
+}
+
+/// Set, to the process id of the test, in a copy of its binary that is to start a child and be killed.
+const DOOMED: &str = "LIFEBOAT_TEST_DOOMED";
+
+#[test]
+fn a_killed_parent_takes_its_child_along() {
+    if let Ok(pid) = std::env::var(DOOMED) {
+        let _ = sh(&format!("exec {}", sleeper_of(906, pid.parse().unwrap()))).run(&bench().host);
+        return;
+    }
+    let sleep = sleeper(906);
+    let mut doomed = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "sys::process::tests::a_killed_parent_takes_its_child_along"])
+        .env(DOOMED, std::process::id().to_string())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for(|| !alive(&sleep).is_empty());
+    doomed.kill().unwrap();
+    doomed.wait().unwrap();
+    wait_for(|| alive(&sleep).is_empty());
 }
