@@ -115,7 +115,7 @@ pub fn inspect(
     control: Control<'_>,
     consume: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
 ) -> Result<Inspected, Failure> {
-    let pool = Pool::default();
+    let pools = Pools::default();
     let broken = AtomicBool::new(false);
     let width =
         Width { threads: inspection.threads.map_or_else(cores, NonZeroUsize::get), cancel: control.cancel };
@@ -125,13 +125,13 @@ pub fn inspect(
     let walked = ordered(
         &width,
         |feed| {
-            let mut walk = Walk { tape: Tape::new(input), feed, pool: &pool, broken: &broken, path };
+            let mut walk = Walk { tape: Tape::new(input), feed, pools: &pools, broken: &broken, path };
             walk.run()
         },
         || {
             let mut decompressor = Decompressor::new();
-            let pool = &pool;
-            move |piece| Ok(unpack(piece, &mut decompressor, pool))
+            let pools = &pools;
+            move |piece| Ok(unpack(piece, &mut decompressor, pools))
         },
         |unpacked: Unpacked| {
             // What follows the first defect is noise.
@@ -143,7 +143,7 @@ pub fn inspect(
                     consume(&raw)?;
                     raw_size += raw.len() as u64;
                     members += u64::from(unpacked.ends_member);
-                    pool.give(raw);
+                    pools.raw.give(raw);
                 }
                 Err(defect) => {
                     defects.push(defect);
@@ -169,6 +169,13 @@ pub fn inspect(
     })
 }
 
+/// Buffers to use again, apart, so that a raw one keeps its length and need not be zeroed anew.
+#[derive(Default)]
+struct Pools {
+    raw: Pool,
+    packed: Pool,
+}
+
 /// What the reading thread hands to the inflating ones.
 struct Piece {
     /// Offset behind it in the file.
@@ -191,7 +198,7 @@ struct Unpacked {
     result: Result<Vec<u8>, Defect>,
 }
 
-fn unpack(piece: Piece, decompressor: &mut Decompressor, pool: &Pool) -> Unpacked {
+fn unpack(piece: Piece, decompressor: &mut Decompressor, pools: &Pools) -> Unpacked {
     let mut ends_member = true;
     let result = match piece.content {
         Content::Raw(raw, ends) => {
@@ -200,9 +207,9 @@ fn unpack(piece: Piece, decompressor: &mut Decompressor, pool: &Pool) -> Unpacke
         }
         Content::Defect(defect) => Err(defect),
         Content::Member(at, bytes) => {
-            let mut raw = pool.take();
+            let mut raw = pools.raw.take();
             let unpacked = Member(&bytes).unpack(decompressor, &mut raw);
-            pool.give(bytes);
+            pools.packed.give(bytes);
             match unpacked {
                 Ok(()) => Ok(raw),
                 Err(detail) => Err(Defect::Corrupt { at, detail: detail.to_owned() }),
@@ -223,7 +230,7 @@ struct Walked {
 struct Walk<'a, 'c, R> {
     tape: Tape<R>,
     feed: &'a Feed<'c, Piece, Unpacked>,
-    pool: &'a Pool,
+    pools: &'a Pools,
     broken: &'a AtomicBool,
     path: &'a Path,
 }
@@ -275,7 +282,7 @@ impl<R: Read> Walk<'_, '_, R> {
                 Recognized::Truncated => return Err(self.truncated()),
                 Recognized::Damaged(detail) => return Err(corrupt(detail)),
                 Recognized::Indexed(size) => {
-                    let mut bytes = self.pool.take();
+                    let mut bytes = self.pools.packed.take();
                     if !self.tape.cut(size, &mut bytes)? {
                         return Err(self.truncated());
                     }
@@ -304,7 +311,7 @@ impl<R: Read> Walk<'_, '_, R> {
     fn foreign(&mut self) -> Result<(), Ended> {
         let mut decoder = GzDecoder::new(&mut self.tape);
         loop {
-            let mut raw = self.pool.take();
+            let mut raw = self.pools.raw.take();
             raw.resize(BLOCK, 0);
             let mut filled = 0;
             let ended = loop {
