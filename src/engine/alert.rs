@@ -84,6 +84,17 @@ pub enum Sent {
     GivenUp(Failure),
 }
 
+impl Sent {
+    /// Whether the receiver accepted it, and who it is or why it did not.
+    pub fn told(&self) -> (bool, String) {
+        match self {
+            Self::Delivered => (true, "delivered".to_owned()),
+            Self::NoReceiver => (false, "no receiver is set".to_owned()),
+            Self::GivenUp(failure) => (false, failure.to_string()),
+        }
+    }
+}
+
 /// How long sending may take.
 #[derive(Clone, Copy, Debug)]
 struct Patience {

@@ -87,9 +87,9 @@ thread_local! {
 /// # Errors
 /// `Playbook`, with the place, when there is no header or something in it is wrong.
 pub fn header(playbook: &Playbook) -> Result<Header, Failure> {
-    let source = Source { file: playbook.file.clone(), text: playbook.source.clone() };
+    let source = Source { file: playbook.file.clone(), text: playbook.source.as_str().into() };
     let ast = READER
-        .with(|engine| engine.compile(source.text.as_str()))
+        .with(|engine| engine.compile(&*source.text))
         .map_err(|error| syntax::failure(&source, &error))?;
     read(&ast, &playbook.file)
 }

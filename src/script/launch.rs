@@ -5,25 +5,27 @@
 use crate::base::event::{Event, EventSink, Events, Mode, What};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
+use crate::base::units;
 use crate::engine::alert;
 use crate::engine::policy::Policy;
 use crate::engine::session::{LiveRun, Session};
 use crate::journal::daily::DailyLog;
 use crate::journal::reader;
 use crate::journal::store::{NewRun, RunRecord};
-use crate::script::engine::engine;
 use crate::script::grants::grants;
 use crate::script::header::{Header, read};
 use crate::script::library::{Library, Origin, Playbook};
-use crate::script::lint::{Finding, Reserved, check};
-use crate::script::parameters::{Given, Values, values};
-use crate::script::program::{Program, Source};
-use crate::script::runtime;
+use crate::script::lint::{Finding, Reserved, of_program};
+use crate::script::param::Kind;
+use crate::script::parameters::{Given, ParamValue, Values, values};
+use crate::script::program::{Program, Unit};
+use crate::script::runtime::{self, ScriptParam};
 use crate::script::surface::Surface;
 use crate::sys::host::Host;
 use crate::sys::state::Reserve;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A playbook that was read and checked, with nothing run.
@@ -74,26 +76,14 @@ pub struct Landed {
 
 /// Reads and checks a playbook; runs nothing.
 pub fn examine(library: &Library, playbook: &Playbook, reserved: &Reserved) -> Checked {
-    let mut engine = engine();
-    let source = Source { file: playbook.file.clone(), text: playbook.source.clone() };
-    let program = Program::load(&mut engine, source, &|importer, path| {
-        library.module(importer, path).map(|module| Source { file: module.file, text: module.source })
+    let program = Program::of(library, playbook);
+    let header = program.playbook().map(|unit| read(&unit.ast, &playbook.file));
+    let findings = of_program(&program, header.as_ref(), library, playbook, reserved);
+    let header = header.unwrap_or_else(|| {
+        let first = program.failures.first().cloned();
+        Err(first
+            .unwrap_or_else(|| Failure::new(Code::Playbook, format!("`{}` does not compile", playbook.file))))
     });
-    let header = match program.playbook() {
-        Some(unit) => read(&unit.ast, &playbook.file),
-        None => Err(program.failures.first().cloned().unwrap_or_else(|| {
-            Failure::new(Code::Playbook, format!("`{}` does not compile", playbook.file))
-        })),
-    };
-    let readable = program.playbook().is_some().then_some(&header);
-    let mut findings = check(&program, readable, &Surface::new());
-    findings.extend(crate::script::lint::of_library(
-        library,
-        playbook,
-        header.as_ref().ok(),
-        &program,
-        reserved,
-    ));
     Checked { program, header, findings }
 }
 
@@ -123,9 +113,9 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
             host.listen(Arc::new(Fan(launch.sinks.clone())));
             begin(host, &launch, &program, &values, &run);
             let session = Arc::new(Session::dry(host.clone(), policy));
-            Ok(conduct(host, &launch, session, &values))
+            Ok(conduct(host, &launch, session, &header, &values))
         }
-        Mode::Live => live(host, &launch, &program, policy, &values, &run),
+        Mode::Live => live(host, &launch, &program, policy, &header, &values, &run),
     };
     match result {
         Err(failure) => refused(failure, findings),
@@ -140,6 +130,7 @@ fn live(
     launch: &Launch<'_>,
     program: &Program,
     policy: Policy,
+    header: &Header,
     values: &Values,
     run: &RunId,
 ) -> Result<(Exit, Option<Failure>), Failure> {
@@ -147,7 +138,7 @@ fn live(
         .units
         .iter()
         .skip(1)
-        .map(|unit| (unit.source.file.clone(), unit.source.text.clone()))
+        .map(|unit| (unit.source.file.clone(), unit.source.text.to_string()))
         .collect();
     let record = Arc::new(RunRecord::begin(
         host,
@@ -174,7 +165,7 @@ fn live(
     begin(host, launch, program, values, run);
     let live = LiveRun { run: run.to_string(), intents: record.clone() };
     let session = Arc::new(Session::live(host.clone(), policy, live));
-    let ended = conduct(host, launch, session, values);
+    let ended = conduct(host, launch, session, header, values);
     record.end(ended.0)?;
     Ok(ended)
 }
@@ -184,10 +175,12 @@ fn conduct(
     host: &Arc<Host>,
     launch: &Launch<'_>,
     session: Arc<Session>,
+    header: &Header,
     values: &Values,
 ) -> (Exit, Option<Failure>) {
     let began = host.clock().instant();
-    let result = runtime::run(session.clone(), launch.library, launch.playbook, values.values.clone());
+    let result =
+        runtime::run(session.clone(), launch.library, launch.playbook, script_params(header, values));
     let warnings = session.warnings();
     let exit = match &result {
         Err(failure) => failure.code.exit(),
@@ -213,6 +206,21 @@ fn conduct(
     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     host.emit(What::RunEnded { exit, millis, failure: failure.clone(), warnings, value });
     (exit, failure)
+}
+
+/// The parameters as the script gets them.
+fn script_params(header: &Header, values: &Values) -> BTreeMap<String, ScriptParam> {
+    let script = |name: &String, value: &ParamValue| match (value, header.param(name).map(|param| param.kind))
+    {
+        (ParamValue::Secret(secret), _) => ScriptParam::Secret(secret.clone()),
+        (ParamValue::Json(Value::String(text)), Some(Kind::Size)) => {
+            units::parse_bytes(text).map_or(ScriptParam::Plain(text.as_str().into()), ScriptParam::Size)
+        }
+        (ParamValue::Json(Value::String(text)), Some(Kind::Duration)) => units::parse_duration(text)
+            .map_or(ScriptParam::Plain(text.as_str().into()), ScriptParam::Duration),
+        (ParamValue::Json(value), _) => ScriptParam::Plain(value.clone()),
+    };
+    values.values.iter().map(|(name, value)| (name.clone(), script(name, value))).collect()
 }
 
 fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, run: &RunId) {
@@ -259,12 +267,8 @@ fn tell_of_killed_runs(host: &Arc<Host>) {
 /// Whether the only effect that a program asks for is rotation.
 fn only_rotates(program: &Program) -> bool {
     let effects: BTreeSet<&str> = Surface::new().effects.into_iter().collect();
-    let called: BTreeSet<String> = program
-        .units
-        .iter()
-        .flat_map(|unit| unit.called())
-        .filter(|name| effects.contains(name.as_str()))
-        .collect();
+    let called: BTreeSet<String> =
+        program.units.iter().flat_map(Unit::called).filter(|name| effects.contains(name.as_str())).collect();
     called.len() == 1 && called.contains("rotate")
 }
 

@@ -3,12 +3,11 @@
 use crate::base::diagnostic::did_you_mean;
 use crate::base::failure::{Code, Failure};
 use crate::base::secret::{MASK, Masker, Secret};
-use crate::base::units::{self, parse_bytes, parse_duration};
+use crate::base::units::{parse_bytes, parse_duration};
 use crate::script::param::{Kind, Param, shown};
 use crate::sys::env::Env;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 impl Kind {
     /// Reads a value as the command line and the environment give it. Sizes and durations stay as written.
@@ -74,17 +73,6 @@ impl Param {
         }
     }
 
-    /// A value that was checked, with its kind.
-    fn typed(&self, value: Value) -> ParamValue {
-        let size = || value.as_u64().or_else(|| parse_bytes(value.as_str()?));
-        let typed = match self.kind {
-            Kind::Size => size().map(ParamValue::Size),
-            Kind::Duration => value.as_str().and_then(parse_duration).map(ParamValue::Duration),
-            _ => None,
-        };
-        typed.unwrap_or(ParamValue::Json(value))
-    }
-
     fn missing(&self) -> Failure {
         let by_flag = if self.positional {
             format!("Give `{}` on the command line", self.label())
@@ -104,12 +92,8 @@ pub type Given = BTreeMap<String, Vec<String>>;
 /// The value of a parameter in one run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ParamValue {
-    /// An ordinary value.
+    /// An ordinary value; sizes and durations are the text as written, which [`Kind`] tells apart.
     Json(Value),
-    /// A number of bytes.
-    Size(u64),
-    /// A duration.
-    Duration(Duration),
     /// A secret.
     Secret(Secret),
 }
@@ -119,8 +103,6 @@ impl ParamValue {
     pub fn shown(&self) -> Value {
         match self {
             Self::Json(value) => value.clone(),
-            Self::Size(size) => units::bytes(*size).into(),
-            Self::Duration(time) => units::duration(*time).into(),
             Self::Secret(_) => MASK.into(),
         }
     }
@@ -173,7 +155,7 @@ pub fn values(params: &[Param], given: &Given, env: &Env, masker: &Masker) -> Re
                 masker.add(&secret);
                 ParamValue::Secret(secret)
             }
-            value => param.typed(value),
+            value => ParamValue::Json(value),
         };
         resolved.values.insert(param.name.clone(), value);
     }
@@ -247,7 +229,7 @@ mod tests {
         assert_eq!(
             Value::Object(resolved.shown()),
             serde_json::json!({
-                "on": false, "off": true, "n": -3, "x": 1000.0, "size": "10.0 GiB", "wait": "1 h 30 min",
+                "on": false, "off": true, "n": -3, "x": 1000.0, "size": "10GiB", "wait": "1h30m",
                 "files": ["a", "b,c"], "names": ["a", "b"], "db": "latest", "none": null,
             })
         );

@@ -8,6 +8,7 @@ use crate::script::syntax;
 use crate::script::tree;
 use rhai::{AST, ASTNode, Dynamic, Engine, Expr, OptimizationLevel, Position, Scope, Stmt};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Source of a playbook or module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct Source {
     /// As shown to people: a path relative to the project, or `std/backup`.
     pub file: String,
     /// The text.
-    pub text: String,
+    pub text: Arc<str>,
 }
 
 /// One compiled file.
@@ -41,11 +42,6 @@ pub struct Function {
 }
 
 impl Unit {
-    /// Names of everything that this file calls, methods included.
-    pub fn called(&self) -> Vec<String> {
-        self.nodes().into_iter().filter_map(tree::call).map(|(call, ..)| call.name.to_string()).collect()
-    }
-
     /// The place of a position in this file.
     pub fn place(&self, at: Position) -> Place {
         place(&self.source.file, at)
@@ -75,6 +71,16 @@ impl Unit {
         self.functions.iter().filter(move |function| function.name == name)
     }
 
+    /// Names of the functions that this file calls, methods included.
+    pub fn called(&self) -> Vec<String> {
+        let named = |node: &ASTNode<'_>| match node {
+            ASTNode::Expr(Expr::FnCall(call, _) | Expr::MethodCall(call, _))
+            | ASTNode::Stmt(Stmt::FnCall(call, _)) => Some(call.name.to_string()),
+            _ => None,
+        };
+        self.nodes().iter().filter_map(named).collect()
+    }
+
     /// Every node of this file, functions and closures included, each before its children.
     pub fn nodes(&self) -> Vec<ASTNode<'_>> {
         tree::below(self.ast.statements().iter().chain(self.functions.iter().flat_map(|f| &f.body)))
@@ -92,9 +98,11 @@ pub struct Program {
 impl Program {
     /// Compiles a playbook and its modules from a library.
     pub fn of(library: &Library, playbook: &Playbook) -> Self {
-        let source = Source { file: playbook.file.clone(), text: playbook.source.clone() };
+        let source = Source { file: playbook.file.clone(), text: playbook.source.as_str().into() };
         Self::load(&mut engine(), source, &|importer, path| {
-            library.module(importer, path).map(|module| Source { file: module.file, text: module.source })
+            library
+                .module(importer, path)
+                .map(|module| Source { file: module.file, text: module.source.into() })
         })
     }
 
@@ -139,11 +147,11 @@ impl Program {
         let mut scope = Scope::new();
         scope.push_constant(PARAMS, Dynamic::UNIT);
         engine.set_strict_variables(true);
-        let ast = engine.compile_with_scope(&scope, source.text.as_str()).or_else(|error| {
+        let ast = engine.compile_with_scope(&scope, &*source.text).or_else(|error| {
             self.failures.push(syntax::failure(&source, &error));
             // An unknown variable hides nothing else: what follows is checked without that rule.
             engine.set_strict_variables(false);
-            engine.compile_with_scope(&scope, source.text.as_str())
+            engine.compile_with_scope(&scope, &*source.text)
         });
         let ast = ast.ok()?;
         let functions = functions(&ast);

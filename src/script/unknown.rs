@@ -91,7 +91,8 @@ pub fn register(engine: &mut Engine) {
         module.set_native_fn(operator, |_: AfterRun, _: Dynamic| Err::<bool, _>(used()));
         module.set_native_fn(operator, |_: Dynamic, _: AfterRun| Err::<bool, _>(used()));
     }
-    let compare: [(&str, fn(&str, &str) -> bool); 6] = [
+    type Compare = fn(&str, &str) -> bool;
+    let compare: [(&str, Compare); 6] = [
         ("==", |a, b| a == b),
         ("!=", |a, b| a != b),
         ("<", |a, b| a < b),

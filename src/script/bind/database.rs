@@ -4,7 +4,7 @@ use crate::action::dump::{Dump, DumpOptions};
 use crate::action::scratch_database::ScratchDatabase;
 use crate::action::scratch_postgres::{ScratchOptions, ScratchPostgres};
 use crate::action::source::BackupSource;
-use crate::base::event::What;
+use crate::base::event::Level;
 use crate::base::secret::Secret;
 use crate::observe::estimate::{Estimate, Estimated};
 use crate::observe::pg_dump::{PgDump, RequirePgDump};
@@ -12,12 +12,12 @@ use crate::observe::query::{Answer, Query, Value};
 use crate::script::bind::backup::Pipeline;
 use crate::script::bind::time::Bytes;
 use crate::script::bind::{known_text, observe, perform};
-use crate::script::context::{Raised, RunContext};
+use crate::script::context::{Raised, RunContext, place};
 use crate::script::fault;
 use crate::script::option_keys::Options;
 use crate::script::options::{self, Period};
 use crate::script::value::{IntoScript, Kind, ScriptValue};
-use crate::sys::postgres::settings::{Explicit, Settings, resolve};
+use crate::sys::postgres::settings::{Explicit, Settings, resolve_for};
 use crate::sys::scratch::ScratchTarget;
 use rhai::Map;
 use rhai::plugin::*;
@@ -143,17 +143,7 @@ fn settings(ctx: &NativeCallContext, options: Map) -> Result<Dynamic, Raised> {
         connect_timeout: options.connect_timeout.map(|Period(limit)| limit.as_secs().to_string()),
         options: None,
     };
-    let home = host.env().value("HOME").map(PathBuf::from);
-    let settings = resolve(&explicit, host.env(), home.as_deref()).map_err(fault::raise)?;
-    if let Some(password) = &settings.password {
-        host.masker().add(password);
-    }
-    host.emit(What::Resolved {
-        what: "postgres".to_owned(),
-        value: settings.to_string(),
-        from: settings.lines(),
-    });
-    Ok(Dynamic::from(Database(settings)))
+    resolve_for(&host, &explicit).map(|settings| Dynamic::from(Database(settings))).map_err(fault::raise)
 }
 
 fn ask(
@@ -169,7 +159,15 @@ fn ask(
     query.params = params.into_iter().map(|param| (!param.is_unit()).then(|| param.to_string())).collect();
     query.time_limit = options.timeout.map_or(query.time_limit, |Period(limit)| limit);
     query.row_limit = options.max_rows.unwrap_or(query.row_limit);
-    observe(ctx, &query, options.independent)
+    let context = RunContext::of(ctx)?;
+    let answer = context.session()?.observe(&query, options.independent, place(ctx)).map_err(fault::raise)?;
+    if answer.as_now().is_some_and(|answer| answer.superuser) && context.first_superuser_query() {
+        context.session()?.log(
+            Level::Info,
+            &format!("`query` asks as a superuser, whose SELECT may write files: a role with fewer rights is safer than `{}`", query.settings.user),
+        );
+    }
+    Ok(answer.into_script())
 }
 
 fn guess(ctx: &NativeCallContext, db: Database, dir: Option<&str>) -> Result<Dynamic, Raised> {

@@ -48,21 +48,20 @@ pub struct Reserved {
 pub fn lint(library: &Library, playbook: &Playbook, reserved: &Reserved) -> Vec<Finding> {
     let program = Program::of(library, playbook);
     let header = program.playbook().map(|unit| header::read(&unit.ast, &unit.source.file));
-    let mut findings = check(&program, header.as_ref(), &Surface::new());
-    let header = header.as_ref().and_then(|header| header.as_ref().ok());
-    findings.extend(of_library(library, playbook, header, &program, reserved));
-    findings
+    of_program(&program, header.as_ref(), library, playbook, reserved)
 }
 
-/// What is wrong between a playbook and what stands around it: commands, global flags, shipped modules.
-pub fn of_library(
+/// Checks a program that was loaded already; `header` is that of its playbook, or why it cannot be read.
+pub fn of_program(
+    program: &Program,
+    header: Option<&Result<Header, Failure>>,
     library: &Library,
     playbook: &Playbook,
-    header: Option<&Header>,
-    program: &Program,
     reserved: &Reserved,
 ) -> Vec<Finding> {
-    let mut findings = names::collisions(&playbook.name, &playbook.file, header, reserved);
+    let mut findings = check(program, header, &Surface::new());
+    let header = header.and_then(|header| header.as_ref().ok());
+    findings.extend(names::collisions(&playbook.name, &playbook.file, header, reserved));
     findings.extend(drift::check(program, library));
     findings
 }

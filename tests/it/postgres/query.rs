@@ -198,8 +198,10 @@ fn observations_answer_through_the_door() {
     let all = run.observe(&Databases { settings: settings.clone() }, false, None).unwrap().now().unwrap();
     let mine = all.iter().find(|found| found.name == database.name).unwrap();
     assert_eq!(mine.owner, "postgres");
-    let size = run.observe(&Estimate { settings: settings.clone() }, false, None).unwrap().now().unwrap();
-    assert!(size.tables > 300_000 && size.tables < size.database, "{size:?}");
+    let size =
+        run.observe(&Estimate { settings: settings.clone(), dir: None }, false, None).unwrap().now().unwrap();
+    assert!(size.bytes > 1_300_000 && size.bytes < 2_000_000, "{size:?}");
+    assert_eq!(size.basis, "at most what the tables take on the server");
     let found = run.observe(&RequirePgDump { settings }, false, None).unwrap().now().unwrap();
     assert_eq!(found.server, cluster().version());
     assert!(found.version.major() >= found.server.major());
