@@ -118,7 +118,7 @@ fn signature(engine: &Engine, metadata: &FuncMetadata) -> Signature {
     let params = metadata.param_types.iter().enumerate().map(|(index, id)| {
         let info = metadata.params_info.get(index).map_or("", |info| info.as_str());
         let (name, kind) = info.split_once(':').unwrap_or(("_", info));
-        let name = name.trim();
+        let name = name.trim().trim_start_matches("mut ");
         Parameter {
             name: (name != "_" && !name.is_empty()).then(|| name.to_owned()),
             kind: kind_of(engine, kind),
