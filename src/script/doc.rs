@@ -65,7 +65,7 @@ fn of(known: &Known) -> Vec<FunctionDoc> {
         };
         doc.signatures.push(form.shown());
         if !form.text.is_empty() && !doc.text.contains(&form.text) {
-            doc.text = [doc.text.as_str(), form.text.as_str()].join("\n").trim().to_owned();
+            doc.text = [doc.text.as_str(), form.text.as_str()].join("\n\n").trim().to_owned();
         }
     }
     // How a value is shown is not a function that anybody calls.
@@ -154,7 +154,9 @@ mod tests {
 
     #[test]
     fn every_function_of_the_engine_is_documented_without_rust_paths() {
-        for doc in functions() {
+        // The crate's own tests add functions to the engine.
+        let probes = ["ask", "make", "made_later", "works_at", "panics", "opaque"];
+        for doc in functions().into_iter().filter(|doc| !probes.contains(&doc.name.as_str())) {
             assert_ne!(doc.family, "More", "`{}` stands in no family", doc.name);
             assert_ne!(doc.text, "", "`{}` has no doc comment", doc.name);
             let foreign =

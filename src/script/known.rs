@@ -5,7 +5,7 @@ use rhai::packages::{Package, StandardPackage};
 use rhai::{Engine, FuncMetadata};
 use std::any::TypeId;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 
 /// One parameter of a native function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +34,9 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// What tells it from other functions.
-    fn key(&self) -> (String, Vec<TypeId>) {
-        (self.name.clone(), self.params.iter().map(|param| param.id).collect())
+    /// What tells it from other functions of its name.
+    fn types(&self) -> Vec<TypeId> {
+        self.params.iter().map(|param| param.id).collect()
     }
 
     fn named(&self) -> usize {
@@ -78,17 +78,22 @@ impl Known {
         let read = |info: rhai::FuncInfo<'_>| Some(signature(engine, info.metadata));
         let mut language = Engine::new_raw();
         StandardPackage::new().register_into_engine(&mut language);
-        let language: BTreeSet<(String, Vec<TypeId>)> =
-            language.collect_fn_metadata(None, read, true).iter().map(Signature::key).collect();
+        let key = |info: rhai::FuncInfo<'_>| {
+            Some((info.metadata.name.to_string(), info.metadata.param_types.to_vec()))
+        };
+        let language: HashSet<(String, Vec<TypeId>)> =
+            language.collect_fn_metadata(None, key, true).into_iter().collect();
         let mut known: BTreeMap<String, Vec<Signature>> = BTreeMap::new();
         for mut signature in engine.collect_fn_metadata(None, read, true) {
-            signature.ours = !language.contains(&signature.key());
+            signature.ours = !language.contains(&(signature.name.clone(), signature.types()));
             known.entry(signature.name.clone()).or_default().push(signature);
         }
         for forms in known.values_mut() {
             // Some functions of the language are wrapped: the form that names its parameters speaks for both.
-            forms.sort_by_cached_key(|form| (form.params.len(), form.key(), Reverse(form.named())));
-            forms.dedup_by(|a, b| a.key() == b.key());
+            forms.sort_by_cached_key(|form| (form.params.len(), form.types(), Reverse(form.named())));
+            forms.dedup_by(|a, b| a.types() == b.types());
+            // What differs for the engine only reads the same.
+            forms.sort_by_cached_key(|form| (form.params.len(), form.shown()));
         }
         Self(known)
     }
@@ -113,7 +118,7 @@ fn signature(engine: &Engine, metadata: &FuncMetadata) -> Signature {
     let params = metadata.param_types.iter().enumerate().map(|(index, id)| {
         let info = metadata.params_info.get(index).map_or("", |info| info.as_str());
         let (name, kind) = info.split_once(':').unwrap_or(("_", info));
-        let name = name.trim();
+        let name = name.trim().trim_start_matches("mut ");
         Parameter {
             name: (name != "_" && !name.is_empty()).then(|| name.to_owned()),
             kind: kind_of(engine, kind),

@@ -5,12 +5,12 @@ use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 
 /// The options that a function takes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Name of the function.
     pub function: &'static str,
     /// Its keys.
-    pub keys: &'static [&'static str],
+    pub keys: Vec<&'static str>,
     /// Whether one literal value fits its key; the reason otherwise.
     pub check: fn(key: &str, value: &Value) -> Result<(), String>,
 }
@@ -18,7 +18,14 @@ pub struct Options {
 impl Options {
     /// The options of `function`, which its binding reads into a `T`.
     pub fn of<T: DeserializeOwned>(function: &'static str) -> Self {
-        Self { function, keys: keys::<T>(), check: fits::<T> }
+        Self { function, keys: keys::<T>().to_vec(), check: fits::<T> }
+    }
+
+    /// Adds keys that the binding takes out of the map beforehand, such as a database.
+    #[must_use]
+    pub fn and(mut self, keys: &[&'static str]) -> Self {
+        self.keys.extend(keys);
+        self
     }
 }
 
@@ -100,6 +107,7 @@ mod tests {
     #[test]
     fn keys_come_from_the_struct_itself() {
         assert_eq!(Options::of::<Rotate>("rotate").keys, ["tag", "keep_days"]);
+        assert_eq!(Options::of::<Rotate>("rotate").and(&["database"]).keys, ["tag", "keep_days", "database"]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
     ("Programs and services", &["exec", "http_get"]),
     ("Announcing", &["notify", "info", "warn", "success", "error"]),
     ("Flow", &["fail", "retry", "env"]),
-    ("Time, sizes and names", &["now", "run_stamp", "stamp", "duration", "bytes", "file_name"]),
+    ("Time, sizes and names", &["now", "run_stamp", "stamp", "duration", "bytes", "format", "file_name"]),
 ];
 
 /// Functions that act on the world: they stand inside steps.
@@ -70,4 +70,25 @@ impl Default for Surface {
 /// The family of a function.
 pub fn family(function: &str) -> &'static str {
     FAMILIES.iter().find(|(_, functions)| functions.contains(&function)).map_or("More", |(family, _)| family)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_function_with_options_is_known_and_so_are_its_keys() {
+        let surface = Surface::new();
+        for options in &surface.options {
+            assert_ne!(options.keys, Vec::<&str>::new(), "{}", options.function);
+            assert_ne!(surface.known.forms(options.function), [], "{}", options.function);
+        }
+    }
+
+    #[test]
+    fn every_effect_is_a_function_of_some_family() {
+        for effect in EFFECTS {
+            assert_ne!(family(effect), "More", "{effect}");
+        }
+    }
 }

@@ -186,7 +186,7 @@ impl Calls<'_> {
         for (key, value) in &map.0 {
             let name = key.name.as_str();
             if !options.keys.contains(&name) {
-                let failure = self.unit.wrong(key.pos, format!("`{}` has no option `{name}`", call.name));
+                let failure = self.unit.wrong(key.pos, format!("unknown option `{name}` of `{}`", call.name));
                 failures.push(match did_you_mean(name, options.keys.iter().copied()) {
                     Some(close) => failure.hint(format!("Did you mean `{close}`?")),
                     None => failure
@@ -195,7 +195,7 @@ impl Calls<'_> {
             } else if let Ok(literal) = Literal::read(value)
                 && let Err(reason) = (options.check)(name, &literal.json())
             {
-                let message = format!("the option `{name}` of `{}` cannot be {}", call.name, literal.kind());
+                let message = format!("option `{name}` of `{}` cannot be {}", call.name, literal.kind());
                 failures.push(self.unit.wrong(literal.at, message).caused_by(reason));
             }
         }
