@@ -1,6 +1,7 @@
 //! Proves Lifeboat against a real PostgreSQL, real files and real processes.
 
 mod cluster;
+mod commands;
 mod doors;
 mod exec;
 mod journal;
