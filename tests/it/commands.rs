@@ -475,3 +475,72 @@ fn the_crontab_runs_this_very_program() {
     let log = std::fs::read_to_string(project.path().join("logs/cron-backup.log")).unwrap();
     assert!(log.contains("hello cron,"), "{log}");
 }
+
+const SLOW: &str = r#"const PLAYBOOK = #{ summary: "Take long" };
+step "Wait" { exec(["sleep", "60"]); }
+"#;
+
+/// Waits until a text stands in the log file of the project.
+fn wait_for_log(project: &Project, text: &str) {
+    let log = project.path().join("logs/backup-20251110.log");
+    let began = std::time::Instant::now();
+    while !std::fs::read_to_string(&log).is_ok_and(|log| log.contains(text)) {
+        assert!(began.elapsed().as_secs() < 20, "timed out waiting for `{text}`");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+fn signal(child: &std::process::Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn signals_end_a_run_with_their_exit_code() {
+    for (name, exit, told) in [("-INT", 130, "was interrupted"), ("-TERM", 143, "was terminated")] {
+        let project = Project::new();
+        project.write("playbooks/slow.rhai", SLOW);
+        let child = project.command(&["slow"]).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for_log(&project, "of slow begins");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let began = std::time::Instant::now();
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        let (code, _, err) = project.told(&output);
+        assert_eq!(code, exit, "{err}");
+        assert!(err.contains(&format!("slow {told}")), "{err}");
+        assert!(began.elapsed().as_secs() < 15, "it took {:?}", began.elapsed());
+        let (_, out, _) = project.call(&["history", "--json"]);
+        assert!(out.contains(&format!("\"exit\": {exit},")), "{out}");
+    }
+}
+
+#[test]
+fn a_followed_log_goes_on_until_it_is_interrupted() {
+    let project = Project::new();
+    assert_eq!(project.call(&["hello", "--name", "first"]).0, 0);
+    let follower = project.command(&["logs", "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    assert_eq!(project.call(&["hello", "--name", "second"]).0, 0);
+    std::thread::sleep(std::time::Duration::from_millis(800));
+    signal(&follower, "-INT");
+    let (code, out, _) = project.told(&follower.wait_with_output().unwrap());
+    assert_eq!(code, 0);
+    assert!(out.contains("hello first,") && out.contains("hello second,"), "{out}");
+}
+
+#[test]
+fn on_a_terminal_it_draws_and_in_the_end_says_the_same() {
+    let project = Project::new();
+    let line = format!("{} hello --color never", env!("CARGO_BIN_EXE_lifeboat"));
+    let mut terminal = project.command(&[]);
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).current_dir(project.path()).env_clear();
+    for (name, value) in terminal.env("TERM", "xterm").get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let (code, out, _) = project.told(&command.stdin(Stdio::null()).output().unwrap());
+    assert_eq!(code, 0);
+    assert!(out.contains("ℹ️  INFO - hello you,"), "{out}");
+    assert!(out.contains("✔ Say (TIME)"), "{out}");
+    assert!(out.contains("✔ hello completed in TIME"), "{out}");
+    assert!(!out.contains("▶ Say"), "the live view has spinners instead: {out}");
+}
