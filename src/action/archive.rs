@@ -45,7 +45,7 @@ impl Archive {
         let root = facts.absolute(&self.root);
         let selection = self.selection()?;
         let target = Target::Path(root.clone());
-        let touched = facts.view().is_touched(&target);
+        let touched = facts.view().is_changed(&target);
         let mut sourced = Sourced {
             content: Content::Tar,
             source: Later::Now(Source::Tree { host: fs::host_name(), root: root.display().to_string() }),

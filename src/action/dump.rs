@@ -20,7 +20,7 @@ use crate::sys::postgres::scan::{ScanError, Scanner, Segment};
 use crate::sys::postgres::settings::Settings;
 use crate::sys::postgres::summary;
 use crate::sys::postgres::version::Version;
-use crate::sys::process::{Command, Value};
+use crate::sys::process::Command;
 use crate::sys::stream::{BLOCK, Block, BlockSink, Kind};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
@@ -128,7 +128,7 @@ impl Dump {
         let argv = self.argv(&program);
         let mut command = Command::new(argv[0].clone()).args(argv[1..].to_vec()).unseen();
         for (name, value) in self.settings.child_env(&pins) {
-            command = command.env(name, Value::Secret(value));
+            command = command.env(name, value);
         }
         let (child, mut stdout) = command.spawn_streaming(facts.host())?;
         let mut writer = DumpWriter::new(out);

@@ -21,7 +21,7 @@ impl FileSource {
     /// Looks at the file.
     pub fn look(&self, facts: &Facts) -> Result<Sourced, Failure> {
         let path = facts.absolute(&self.path);
-        let unknown = facts.view().is_touched(&Target::Path(path.clone()));
+        let unknown = facts.view().is_changed(&Target::Path(path.clone()));
         let raw_size = if unknown { None } else { Some(fs::size(&path)?) };
         Ok(Sourced {
             content: Content::File,

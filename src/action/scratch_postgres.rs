@@ -9,7 +9,7 @@ use crate::sys::facts::Facts;
 use crate::sys::postgres::binaries;
 use crate::sys::postgres::connection::connect;
 use crate::sys::postgres::quote::ident;
-use crate::sys::process::{Command, Input, Value};
+use crate::sys::process::{Command, Input};
 use crate::sys::scratch::ScratchTarget;
 use serde::{Deserialize, Serialize};
 
@@ -104,7 +104,7 @@ fn load_sample(effects: &Effects, target: &ScratchTarget, scale: u32) -> Result<
         .args(["--no-psqlrc", "--quiet", "--file=-", &format!("--set=scale={scale}")])
         .input(Input::Bytes(SAMPLE.as_bytes().to_vec()));
     for (name, value) in target.settings()?.child_env("") {
-        command = command.env(name, Value::Secret(value));
+        command = command.env(name, value);
     }
     command.run(facts.host())?.checked().map(|_| ())
 }

@@ -63,6 +63,18 @@ impl View for Overlay {
         .is_some()
     }
 
+    fn is_changed(&self, target: &Target) -> bool {
+        self.each(|touch| match (touch, target) {
+            (Touch::Changed(Target::Everything), _) | (Touch::Changed(_), Target::Everything) => Some(()),
+            (Touch::Changed(Target::Path(changed)), Target::Path(path)) => {
+                related(changed, path).then_some(())
+            }
+            (Touch::Changed(changed), target) => (changed == target).then_some(()),
+            _ => None,
+        })
+        .is_some()
+    }
+
     fn backups(&self, dir: &Path) -> Vec<Backup> {
         let touches = self.touches.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut found: Vec<Backup> = Vec::new();

@@ -112,7 +112,7 @@ fn run(ctx: &NativeCallContext, argv: &Array, mut options: Map) -> Result<Dynami
     }
     if let Some(Database(settings)) = options::take::<Database>("exec", &mut options, "postgres")? {
         let known = settings.child_env("").into_iter();
-        exec.env.extend(known.map(|(name, value)| (name.to_owned(), Variable::Set(Value::Secret(value)))));
+        exec.env.extend(known.map(|(name, value)| (name.to_owned(), Variable::Set(value))));
     }
     let options: ExecOptions = options::read("exec", options)?;
     let host = RunContext::of(ctx)?.session()?.host().clone();

@@ -74,9 +74,7 @@ type Broken = Arc<Mutex<Option<String>>>;
 /// # Errors
 /// `Connect`, with the server's or the system's words and the remedy.
 pub fn connect(host: &Arc<Host>, settings: &Settings) -> Result<Session, Failure> {
-    if let Some(password) = &settings.password {
-        host.masker().add(password);
-    }
+    settings.tell(host.masker());
     match open(host, settings)? {
         Ok(session) => Ok(session),
         Err(error) => {

@@ -8,12 +8,13 @@ use crate::base::diagnostic::did_you_mean;
 use crate::base::event::What;
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::Target;
-use crate::base::secret::Secret;
+use crate::base::secret::{Masker, Secret};
 use crate::sys::env::Env;
 use crate::sys::host::Host;
 use crate::sys::postgres::machine::Machine;
 use crate::sys::postgres::password_file;
 use crate::sys::postgres::sources::{self, Found, Parts, Source};
+use crate::sys::process::Value;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -141,9 +142,7 @@ pub fn resolve(explicit: &Explicit, env: &Env, home: Option<&Path>) -> Result<Se
 pub fn resolve_for(host: &Host, explicit: &Explicit) -> Result<Settings, Failure> {
     let home = host.env().value("HOME").map(PathBuf::from);
     let settings = resolve(explicit, host.env(), home.as_deref())?;
-    if let Some(password) = &settings.password {
-        host.masker().add(password);
-    }
+    settings.tell(host.masker());
     host.emit(What::Resolved {
         what: "postgres".to_owned(),
         value: settings.to_string(),
@@ -391,10 +390,20 @@ impl Settings {
         self.origin.iter().find(|(name, _)| *name == part).map(|(_, from)| from.as_str())
     }
 
+    /// Makes the password known to a masker. One that is the user's or the database's name, as in many a development
+    /// set-up, guards nothing: masking it would only blot out those names everywhere.
+    pub fn tell(&self, masker: &Masker) {
+        masker.exempt(&self.user);
+        masker.exempt(&self.database);
+        if let Some(password) = &self.password {
+            masker.add(password);
+        }
+    }
+
     /// The variables with which PostgreSQL's own programs reach the same database as the same user, beside those that
     /// every child gets. `pins` are options of the session that every dump needs, as
     /// `catalog::dump_options` gives them.
-    pub fn child_env(&self, pins: &str) -> Vec<(&'static str, Secret)> {
+    pub fn child_env(&self, pins: &str) -> Vec<(&'static str, Value)> {
         let mut env: Vec<(&'static str, String)> = vec![
             ("PGHOST", self.host.clone()),
             ("PGPORT", self.port.to_string()),
@@ -408,9 +417,6 @@ impl Settings {
         ];
         if let Some(address) = self.hostaddr {
             env.push(("PGHOSTADDR", address.to_string()));
-        }
-        if let Some(password) = &self.password {
-            env.push(("PGPASSWORD", password.expose().to_owned()));
         }
         let verifies = matches!(self.sslmode, SslMode::VerifyCa | SslMode::VerifyFull);
         match &self.sslrootcert {
@@ -426,7 +432,10 @@ impl Settings {
         if !options.trim().is_empty() {
             env.push(("PGOPTIONS", options.trim().to_owned()));
         }
-        env.into_iter().map(|(name, value)| (name, Secret::new(value))).collect()
+        let plain = env.into_iter().map(|(name, value)| (name, Value::Plain(value)));
+        plain
+            .chain(self.password.iter().map(|password| ("PGPASSWORD", Value::Secret(password.clone()))))
+            .collect()
     }
 }
 

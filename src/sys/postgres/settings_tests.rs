@@ -95,8 +95,8 @@ fn every_part_of_the_pg_variables_counts() {
     assert_eq!(settings.sslmode, SslMode::VerifyCa);
     let child: Vec<(&str, String)> = settings
         .child_env("-c TimeZone=UTC")
-        .iter()
-        .map(|(name, value)| (*name, value.expose().to_owned()))
+        .into_iter()
+        .map(|(name, value)| (name, value.expose().to_owned()))
         .collect();
     let expected = [
         ("PGHOST", "db1"),
@@ -108,10 +108,10 @@ fn every_part_of_the_pg_variables_counts() {
         ("PGAPPNAME", "lifeboat"),
         ("PGPASSFILE", "/dev/null"),
         ("PGHOSTADDR", "10.0.0.7"),
-        ("PGPASSWORD", "hunter22"),
         ("PGSSLROOTCERT", "/etc/db.crt"),
         ("PGCHANNELBINDING", "require"),
         ("PGOPTIONS", "-c work_mem=1MB -c TimeZone=UTC"),
+        ("PGPASSWORD", "hunter22"),
     ];
     assert_eq!(child, expected.map(|(name, value)| (name, value.to_owned())));
 }

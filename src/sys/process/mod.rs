@@ -37,6 +37,16 @@ pub enum Value {
     Secret(Secret),
 }
 
+impl Value {
+    /// The value itself, for the child.
+    pub fn expose(&self) -> &str {
+        match self {
+            Self::Plain(text) => text,
+            Self::Secret(secret) => secret.expose(),
+        }
+    }
+}
+
 /// What a child reads from its standard input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Input {

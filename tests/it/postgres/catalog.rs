@@ -153,7 +153,7 @@ fn childrens_variables_reach_the_same_database() {
     let pins = catalog::dump_options(&session(&database)).unwrap();
     let output = std::process::Command::new(crate::cluster::program("psql"))
         .env_clear()
-        .envs(settings.child_env(&pins).iter().map(|(name, value)| (*name, value.expose())))
+        .envs(settings.child_env(&pins).into_iter().map(|(name, value)| (name, value.expose().to_owned())))
         .args([
             "-XAtc",
             "SELECT current_database(), current_setting('TimeZone'), current_setting('application_name')",
