@@ -157,7 +157,7 @@ fn newer(name: &str, version: u32) -> String {
 pub fn find(state: &Path, name: &str) -> Result<RunId, Failure> {
     let runs = runs(state)?;
     let Some(latest) = runs.first() else {
-        return Err(Failure::new(Code::NotFound, format!("there is no run `{name}`"))
+        return Err(Failure::new(Code::Usage, format!("there is no run `{name}`"))
             .caused_by("no run is on record yet")
             .hint("Run a playbook first; `lifeboat playbooks` lists them."));
     };
@@ -170,7 +170,7 @@ pub fn find(state: &Path, name: &str) -> Result<RunId, Failure> {
         [] => {
             let known = runs.iter().flat_map(|run| [run.as_str(), run.letters()]);
             let meant = crate::base::diagnostic::did_you_mean(name, known);
-            Err(Failure::new(Code::NotFound, format!("there is no run `{name}`")).hint(match meant {
+            Err(Failure::new(Code::Usage, format!("there is no run `{name}`")).hint(match meant {
                 Some(meant) => format!("Did you mean `{meant}`?"),
                 None => "`lifeboat history` lists the runs.".to_owned(),
             }))

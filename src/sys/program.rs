@@ -3,6 +3,9 @@
 use crate::base::failure::{Code, Failure};
 use std::path::PathBuf;
 
+/// What `main` returns to the system.
+pub type ExitCode = std::process::ExitCode;
+
 /// The folder it was started in.
 pub fn working_dir() -> Result<PathBuf, Failure> {
     std::env::current_dir().map_err(|error| {

@@ -320,13 +320,6 @@ pub fn read_from(path: &Path, offset: u64) -> Result<Vec<u8>, Failure> {
     Ok(content)
 }
 
-/// Names of the files in a folder, sorted; none if the folder is not there.
-pub fn file_names(dir: &Path) -> Result<Vec<String>, Failure> {
-    let mut found = names(dir)?;
-    found.sort_unstable();
-    Ok(found)
-}
-
 /// Whether the process of a run still lives.
 pub fn is_alive(state: &Path, run: &RunId) -> Result<bool, Failure> {
     Ok(claim(&folder(state, run), FlockOperation::NonBlockingLockShared)? == Claim::Taken)

@@ -2,6 +2,7 @@
 
 mod backup;
 mod cluster;
+mod commands;
 mod doors;
 mod exec;
 mod journal;

@@ -30,8 +30,8 @@ pub fn check(program: &Program, library: &Library) -> Vec<Finding> {
                 Failure::new(Code::Playbook, format!("the shipped `std/{name}` has changed since this copy was made"))
                     .at(Some(place(&unit.source.file, Position::NONE)))
                     .hint(format!(
-                        "Compare the two with `lifeboat customize std/{name} --diff`, or delete the copy to use the \
-                         shipped one."
+                        "Compare the two with `lifeboat customize std/{name} --print | diff - stdlib/{name}.rhai`, or \
+                         delete the copy to use the shipped one."
                     )),
             ));
         }
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(
             failure.hints,
             [
-                "Compare the two with `lifeboat customize std/backup --diff`, or delete the copy to use the shipped one."
+                "Compare the two with `lifeboat customize std/backup --print | diff - stdlib/backup.rhai`, or delete the copy to use the shipped one."
             ]
         );
     }
