@@ -18,7 +18,8 @@ fn counts(database: &crate::cluster::TestDatabase) -> BTreeMap<String, u64> {
         "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
          WHERE relkind = 'r' AND nspname NOT IN ('pg_catalog', 'information_schema')",
     );
-    let count = |name: &str| psql(database, &format!("SELECT count(*) FROM ONLY {name}")).trim().parse().unwrap();
+    let count =
+        |name: &str| psql(database, &format!("SELECT count(*) FROM ONLY {name}")).trim().parse().unwrap();
     names.lines().map(|name| (name.to_owned(), count(name))).collect()
 }
 
@@ -46,8 +47,12 @@ fn a_database_survives_the_round_trip_through_stock_tools() {
     assert_eq!(project.stock(dir, "sha256sum", &["-c", &format!("{file}.sha256")]), format!("{file}: OK\n"));
     project.stock(dir, "gzip", &["-t", &file]);
     let copy = database("copy");
-    let mut gunzip =
-        Command::new("gunzip").arg("-c").arg(project.at(dir).join(&file)).stdout(Stdio::piped()).spawn().unwrap();
+    let mut gunzip = Command::new("gunzip")
+        .arg("-c")
+        .arg(project.at(dir).join(&file))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let output = Command::new(program("psql"))
         .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"])
         .envs(copy.env())
@@ -127,7 +132,10 @@ fn secrets_appear_nowhere() {
     for (name, content) in project.tree(&["backups"]) {
         let text = String::from_utf8_lossy(&content);
         for form in [PASSWORD, "s3cr3t%2F", "s3cr3t\\/"] {
-            assert!(name == "playbooks/leaky.rhai" || name.ends_with("playbook.rhai") || !text.contains(form), "{name}");
+            assert!(
+                name == "playbooks/leaky.rhai" || name.ends_with("playbook.rhai") || !text.contains(form),
+                "{name}"
+            );
         }
     }
 }
@@ -204,14 +212,22 @@ fn a_dry_run_shows_everything_and_changes_nothing() {
     psql(&source, "CREATE TABLE t AS SELECT generate_series(1, 100) AS id");
     let project = TestProject::new().database(&source).file(".env", "A=1\n");
     let before = project.tree(&[]);
-    for playbook in ["backup_database", "backup_config", "backup_all", "verify_backups", "rotate_backups", "demo"] {
+    for playbook in
+        ["backup_database", "backup_config", "backup_all", "verify_backups", "rotate_backups", "demo"]
+    {
         let ran = project.run(&[playbook, "--dry-run"]);
         assert!([0, 4].contains(&ran.code), "{playbook}: {}\n{}", ran.code, ran.stderr);
-        assert_eq!(project.tree(&[]).keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>(), "{playbook}");
+        assert_eq!(
+            project.tree(&[]).keys().collect::<Vec<_>>(),
+            before.keys().collect::<Vec<_>>(),
+            "{playbook}"
+        );
     }
     let ran = project.run(&["backup_database", "--dry-run"]).exits(0);
     let shown = format!("{}{}", ran.stdout, ran.stderr);
-    for text in ["dump of `", "→ gzip (level 6) → sha256 → `backups/database/dry_", "pg_dump", "rotate backups"] {
+    for text in
+        ["dump of `", "→ gzip (level 6) → sha256 → `backups/database/dry_", "pg_dump", "rotate backups"]
+    {
         assert!(shown.contains(text), "{text}:\n{shown}");
     }
     // A tree that cannot be written, for a user who has no way around it.
@@ -220,7 +236,9 @@ fn a_dry_run_shows_everything_and_changes_nothing() {
         let mode = if entry.file_type().is_dir() { 0o555 } else { 0o444 };
         std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(mode)).unwrap();
     }
-    let output = as_nobody(project.command(&["backup_config", "--dry-run", "--dir", "/tmp/elsewhere"])).output().unwrap();
+    let output = as_nobody(project.command(&["backup_config", "--dry-run", "--dir", "/tmp/elsewhere"]))
+        .output()
+        .unwrap();
     std::fs::set_permissions(project.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(project.tree(&[]), before);

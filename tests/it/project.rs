@@ -13,7 +13,6 @@ pub struct TestProject {
 
 /// What a run of the program left.
 #[derive(Debug)]
-#[must_use]
 pub struct Ran {
     pub code: i32,
     pub stdout: String,
@@ -77,7 +76,8 @@ impl TestProject {
 
     /// Writes a playbook; a text without a header gets one.
     pub fn playbook(self, name: &str, text: &str) -> Self {
-        let header = if text.contains("const PLAYBOOK") { "" } else { "const PLAYBOOK = #{ summary: \"A test\" };\n" };
+        let header =
+            if text.contains("const PLAYBOOK") { "" } else { "const PLAYBOOK = #{ summary: \"A test\" };\n" };
         self.file(&format!("playbooks/{name}.rhai"), &format!("{header}{text}"))
     }
 
@@ -155,7 +155,8 @@ impl TestProject {
             let entry = entry.unwrap();
             let name = entry.path().strip_prefix(self.path()).unwrap().display().to_string();
             if !but.iter().any(|but| name.starts_with(but)) {
-                let content = if entry.file_type().is_file() { std::fs::read(entry.path()).unwrap() } else { vec![] };
+                let content =
+                    if entry.file_type().is_file() { std::fs::read(entry.path()).unwrap() } else { vec![] };
                 tree.insert(name, content);
             }
         }
