@@ -2,7 +2,9 @@
 
 pub mod action;
 pub mod base;
+pub mod cli;
 pub mod engine;
+pub mod journal;
 pub mod observe;
 pub mod script;
 pub mod sys;

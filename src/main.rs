@@ -1,2 +1,7 @@
 //! The `lifeboat` command.
-fn main() {}
+
+use lifeboat::sys::program::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(lifeboat::cli::main(std::env::args_os().collect()))
+}

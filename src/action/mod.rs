@@ -1,6 +1,18 @@
 //! Layer 2: one verb, one file. An action plans itself from facts and carries out exactly that plan.
 
+pub mod archive;
+pub mod dump;
+pub mod exec;
+pub mod file;
+pub mod gzip;
+pub mod hash;
+pub mod notify;
 pub mod rotate;
+pub mod save;
+pub mod scratch_database;
+pub mod scratch_postgres;
+pub mod source;
+pub mod verify;
 
 use crate::base::failure::Failure;
 use crate::base::plan::Plan;
@@ -8,7 +20,6 @@ use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
 /// An output that journal, resume and `--json` can hold.
 pub trait Recorded:
     Clone + Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + Send + 'static
@@ -16,7 +27,6 @@ pub trait Recorded:
     /// One line for people: what was done.
     fn summary(&self) -> String;
 }
-
 /// One effect on the outside world, as a value.
 pub trait Action: Send + Sync + 'static {
     /// The same word in script, journal, policy and docs.

@@ -43,6 +43,7 @@ impl fmt::Display for Secret {
 #[derive(Default)]
 struct Known {
     forms: Vec<String>,
+    exempt: Vec<String>,
     finder: Option<AhoCorasick>,
 }
 
@@ -62,6 +63,14 @@ impl Masker {
         Self::default()
     }
 
+    /// Notes a text that is shown anyway, such as a user's name; a secret that is the same text is not masked.
+    pub fn exempt(&self, text: &str) {
+        let mut known = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !known.exempt.iter().any(|exempt| exempt == text) {
+            known.exempt.push(text.to_owned());
+        }
+    }
+
     /// Adds a secret with its quoted, escaped and encoded forms.
     pub fn add(&self, secret: &Secret) {
         let value = secret.expose();
@@ -69,6 +78,9 @@ impl Masker {
             return;
         }
         let mut known = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if known.exempt.iter().any(|exempt| exempt == value) {
+            return;
+        }
         for form in forms(value) {
             if !known.forms.contains(&form) {
                 known.forms.push(form);
@@ -190,6 +202,14 @@ mod tests {
         ] {
             assert_eq!(masker.mask(&format!("a {text} b")), "a *** b", "{text}");
         }
+    }
+
+    #[test]
+    fn a_secret_that_is_a_public_name_is_not_masked() {
+        let masker = Masker::new();
+        masker.exempt("postgres");
+        masker.add(&Secret::new("postgres"));
+        assert_eq!(masker.mask("role postgres"), "role postgres");
     }
 
     #[test]

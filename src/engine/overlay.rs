@@ -48,6 +48,23 @@ impl View for Overlay {
 
     fn is_touched(&self, target: &Target) -> bool {
         self.each(|touch| match (touch, target) {
+            (Touch::BackupVerified(_), _) => None,
+            (Touch::Changed(Target::Everything), _) | (_, Target::Everything) => Some(()),
+            (Touch::BackupMade(backup), Target::Path(path)) => related(&backup.path, path).then_some(()),
+            (Touch::PathMade(made) | Touch::PathGone(made), Target::Path(path)) => {
+                related(made, path).then_some(())
+            }
+            (Touch::Changed(Target::Path(changed)), Target::Path(path)) => {
+                related(changed, path).then_some(())
+            }
+            (Touch::Changed(changed), target) => (changed == target).then_some(()),
+            _ => None,
+        })
+        .is_some()
+    }
+
+    fn is_changed(&self, target: &Target) -> bool {
+        self.each(|touch| match (touch, target) {
             (Touch::Changed(Target::Everything), _) | (Touch::Changed(_), Target::Everything) => Some(()),
             (Touch::Changed(Target::Path(changed)), Target::Path(path)) => {
                 related(changed, path).then_some(())
@@ -79,5 +96,26 @@ impl View for Overlay {
     fn is_verified(&self, path: &Path) -> bool {
         self.each(|touch| matches!(touch, Touch::BackupVerified(verified) if verified == path).then_some(()))
             .is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_or_removed_is_touched_with_all_that_holds_it() {
+        let overlay = Overlay::new();
+        let path = |path: &str| Target::Path(path.into());
+        assert!(!overlay.is_touched(&Target::Everything));
+        overlay.add(&[Touch::BackupVerified("/b/old".into())]);
+        assert!(!overlay.is_touched(&Target::Everything) && !overlay.is_touched(&path("/b/old")));
+        overlay.add(&[Touch::PathMade("/b/new".into()), Touch::PathGone("/c/gone".into())]);
+        for touched in [Target::Everything, path("/b"), path("/b/new"), path("/c"), path("/c/gone/below")] {
+            assert!(overlay.is_touched(&touched), "{touched}");
+        }
+        for untouched in [path("/b/other"), path("/d"), Target::Host("db1:80".into())] {
+            assert!(!overlay.is_touched(&untouched), "{untouched}");
+        }
     }
 }

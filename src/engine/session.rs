@@ -42,7 +42,6 @@ struct Progressed {
     open: Vec<String>,
     /// How often each path was begun.
     counts: BTreeMap<String, u64>,
-    warnings: Vec<String>,
     incomplete: bool,
 }
 
@@ -180,7 +179,9 @@ impl Session {
         self.policy.authorize(&observation.needs(&self.facts), O::NAME).map_err(placed)?;
         let touched = !independent
             && observation.concerns(&self.facts).iter().any(|target| self.facts.view().is_touched(target));
-        let answer = if touched { Later::AfterRun } else { observation.ask(&self.facts).map_err(placed)? };
+        let unread = self.live.is_none() && !observation.is_literal();
+        let answer =
+            if touched || unread { Later::AfterRun } else { observation.ask(&self.facts).map_err(placed)? };
         self.host.emit(What::Observed {
             name: O::NAME.to_owned(),
             question: observation.question(),
@@ -212,7 +213,7 @@ impl Session {
         let mut state = self.state();
         state.open.retain(|open| *open != step.path);
         if let (Outcome::Tolerated, Some(failure)) = (outcome, failure) {
-            state.warnings.push(format!("{}: {failure}", step.path));
+            self.host.add_warning(self.host.masker().mask(&format!("{}: {failure}", step.path)));
             self.host.set_troubled();
         }
         drop(state);
@@ -234,11 +235,10 @@ impl Session {
 
     /// Says a line. A warning makes the run complete with warnings.
     pub fn log(&self, level: Level, message: &str) {
-        let message = self.host.masker().mask(message);
-        if level == Level::Warn {
-            self.state().warnings.push(message.clone());
+        match level {
+            Level::Warn => self.host.warn(message),
+            _ => self.host.emit(What::Log { level, message: message.to_owned() }),
         }
-        self.host.emit(What::Log { level, message });
     }
 
     /// Notes that part of a dry run could not be known.
@@ -254,7 +254,7 @@ impl Session {
 
     /// Warnings and tolerated failures so far.
     pub fn warnings(&self) -> Vec<String> {
-        self.state().warnings.clone()
+        self.host.warnings()
     }
 
     fn lock(&self, target: &Target, run: &LiveRun) -> Result<(), Failure> {

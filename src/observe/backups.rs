@@ -62,7 +62,7 @@ impl Observation for Backups {
 
 /// The backups of a folder, oldest first, as this run sees them.
 pub fn catalog(facts: &Facts, dir: &Path) -> Result<Later<Vec<Backup>>, Failure> {
-    if facts.view().is_touched(&Target::Path(dir.to_path_buf())) {
+    if facts.view().is_changed(&Target::Path(dir.to_path_buf())) {
         return Ok(Later::AfterRun);
     }
     let mut all: Vec<Backup> = store::scan(dir)?

@@ -2,12 +2,20 @@
 //! what they ask about.
 
 pub mod backups;
+pub mod databases;
+pub mod disk_space;
+pub mod estimate;
+pub mod exec;
+pub mod http_get;
 pub mod latest;
+pub mod pg_dump;
+pub mod query;
+pub mod require_program;
+pub mod require_writable;
 
 use crate::base::failure::Failure;
 use crate::base::plan::{Later, Need, Target};
 use crate::sys::facts::Facts;
-
 /// One question to the outside world.
 pub trait Observation: Send + Sync + 'static {
     /// The same word in script, journal, policy and docs.
@@ -26,6 +34,11 @@ pub trait Observation: Send + Sync + 'static {
     /// Empty for observations that answer through the overlay themselves.
     fn concerns(&self, _facts: &Facts) -> Vec<Target> {
         Vec::new()
+    }
+    /// Whether the question stands literally in the playbook. A dry run asks no other: a question put together while a
+    /// playbook runs may do what nobody has read.
+    fn is_literal(&self) -> bool {
+        true
     }
     /// Asks.
     fn ask(&self, facts: &Facts) -> Result<Later<Self::Answer>, Failure>;

@@ -4,7 +4,7 @@ use crate::base::failure::{Code, Failure, Place};
 use crate::engine::session::Session;
 use crate::script::fault;
 use crate::script::library::Library;
-use rhai::{AST, Dynamic, EvalAltResult, Map, Module, NativeCallContext, Position, Shared};
+use rhai::{AST, ASTNode, Dynamic, EvalAltResult, Expr, Map, Module, NativeCallContext, Position, Shared};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -36,6 +36,9 @@ pub struct RunContext {
     /// How many imports are being carried out.
     importing: Cell<usize>,
     functions: RefCell<BTreeSet<String>>,
+    /// Texts that stand literally in the playbook or its modules.
+    literals: RefCell<BTreeSet<String>>,
+    superuser_told: Cell<bool>,
     closure_files: RefCell<HashMap<String, String>>,
     module_closures: RefCell<HashMap<String, ModuleClosure>>,
 }
@@ -50,6 +53,8 @@ impl RunContext {
             params: params.into(),
             importing: Cell::new(0),
             functions: RefCell::default(),
+            literals: RefCell::default(),
+            superuser_told: Cell::new(false),
             closure_files: RefCell::default(),
             module_closures: RefCell::default(),
         }
@@ -116,8 +121,24 @@ impl RunContext {
         result
     }
 
-    /// Remembers the functions of a playbook or module that was compiled, for hints and places.
+    /// Whether this is the first query of the run that a superuser asks; that is told once.
+    pub fn first_superuser_query(&self) -> bool {
+        !self.superuser_told.replace(true)
+    }
+
+    /// Whether a text stands literally in the playbook or its modules, so that whoever read them has read it.
+    pub fn is_literal(&self, text: &str) -> bool {
+        self.literals.borrow().contains(text)
+    }
+
+    /// Remembers the functions and texts of a playbook or module that was compiled.
     pub fn learn(&self, ast: &AST, file: &str) {
+        ast.walk(&mut |path| {
+            if let Some(ASTNode::Expr(Expr::StringConstant(text, _))) = path.last() {
+                self.literals.borrow_mut().insert(text.to_string());
+            }
+            true
+        });
         for (_, _, name, _, _) in ast.shared_lib().iter_script_fn_info() {
             if is_closure(name) {
                 self.closure_files.borrow_mut().insert(name.to_owned(), file.to_owned());

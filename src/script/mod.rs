@@ -3,18 +3,33 @@
 pub mod bind;
 pub mod collections;
 pub mod context;
+pub mod doc;
 pub mod embedded;
 pub mod engine;
 pub mod fault;
+pub mod fields;
+pub mod grants;
 pub mod guard;
+pub mod header;
+pub mod known;
+pub mod launch;
 pub mod library;
+pub mod lint;
+pub mod literal;
 pub mod modules;
+pub mod option_keys;
 pub mod options;
+pub mod param;
+pub mod parameters;
+pub mod program;
 pub mod runtime;
 pub mod step;
+pub mod surface;
+pub mod syntax;
+#[cfg(test)]
+mod tests;
+pub mod tree;
 pub mod unknown;
 pub mod value;
 pub mod wording;
-
-#[cfg(test)]
-mod tests;
+pub mod words;

@@ -2,7 +2,10 @@
 
 use crate::base::event::Level;
 use crate::base::failure::{Code, Failure};
+use crate::base::secret::Secret;
 use crate::engine::session::Session;
+use crate::script::bind::command::SecretText;
+use crate::script::bind::time::{Bytes, Span};
 use crate::script::context::RunContext;
 use crate::script::engine::{OPERATIONS, compile, engine};
 use crate::script::fault::{Fault, fault};
@@ -12,13 +15,39 @@ use crate::script::step::settled;
 use crate::script::value::IntoScript;
 use crate::script::{unknown, value};
 use rhai::{Dynamic, Engine, Scope};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Deeply nested calls need much of it, most of all in debug builds; it is reserved, not used.
 const STACK: usize = 64 << 20;
+
+/// A parameter as the script's thread gets it.
+#[derive(Clone, Debug)]
+pub enum ScriptParam {
+    /// Plain data.
+    Plain(Value),
+    /// Bytes.
+    Size(u64),
+    /// A duration.
+    Duration(Duration),
+    /// A secret.
+    Secret(Secret),
+}
+
+impl IntoScript for ScriptParam {
+    fn into_script(self) -> Dynamic {
+        match self {
+            Self::Plain(value) => value.into_script(),
+            Self::Size(bytes) => Dynamic::from(Bytes(bytes)),
+            Self::Duration(span) => Dynamic::from(Span(span)),
+            Self::Secret(secret) => Dynamic::from(SecretText(secret)),
+        }
+    }
+}
 
 /// Runs `playbook` and returns the value of its last expression, `null` if that has no codec.
 ///
@@ -31,7 +60,7 @@ pub fn run(
     session: Arc<Session>,
     library: &Library,
     playbook: &Playbook,
-    params: Map<String, Value>,
+    params: BTreeMap<String, ScriptParam>,
 ) -> Result<Value, Failure> {
     let (library, playbook) = (library.clone(), playbook.clone());
     let host = session.host().clone();
@@ -53,7 +82,7 @@ fn evaluate(
     session: Arc<Session>,
     library: Library,
     playbook: &Playbook,
-    params: Map<String, Value>,
+    params: BTreeMap<String, ScriptParam>,
 ) -> Result<Value, Failure> {
     let params = params.into_iter().map(|(name, value)| (name.into(), value.into_script())).collect();
     let context = Rc::new(RunContext::new(session.clone(), library, playbook.file.clone(), params));

@@ -140,6 +140,12 @@ impl IntoScript for String {
     }
 }
 
+impl IntoScript for std::path::PathBuf {
+    fn into_script(self) -> Dynamic {
+        self.display().to_string().into()
+    }
+}
+
 impl IntoScript for Value {
     fn into_script(self) -> Dynamic {
         match self {

@@ -4,6 +4,8 @@ use crate::base::event::Alert;
 use crate::base::failure::Failure;
 use crate::sys::facts::Facts;
 use crate::sys::fs::{self, Staged};
+use crate::sys::postgres::binaries;
+use crate::sys::scratch::{ScratchCluster, ScratchOptions, ScratchTarget};
 use crate::sys::store;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,6 +77,30 @@ impl Effects {
     /// Replaces a file's content atomically.
     pub fn replace_file(&self, _intent: &IntentToken, path: &Path, content: &[u8]) -> Result<(), Failure> {
         fs::replace(path, content, &self.run)
+    }
+
+    /// Writes a new file (0600) to stable storage; one that is there is not replaced.
+    pub fn write_new(&self, path: &Path, content: &[u8]) -> Result<(), Failure> {
+        self.facts.cancel().check()?;
+        fs::write_new(path, content)
+    }
+
+    /// Takes back a file that this very action has made, after a failure.
+    pub fn withdraw(&self, path: &Path) {
+        // A failure is being reported already; what stays behind is a leftover that the next run removes.
+        let _ = fs::remove(path);
+    }
+
+    /// Starts a PostgreSQL server that ends with this run.
+    pub fn start_scratch_cluster(&self) -> Result<ScratchTarget, Failure> {
+        let host = self.facts.host();
+        let programs = binaries::find_server(None, &|name| host.env().value(name).map(str::to_owned))?;
+        let mut options = ScratchOptions::new(programs);
+        options.cancel = self.facts.cancel().clone();
+        let cluster = ScratchCluster::start(&options)?;
+        let target = cluster.target("postgres");
+        host.keep_scratch(cluster);
+        Ok(target)
     }
 
     /// Removes a file; one that is gone already is fine.

@@ -68,10 +68,31 @@ impl Env {
         map.get(name).map(|value| (value.as_str(), origin))
     }
 
+    /// What every child process inherits: the process's own variables that say who and where, never those of `.env`.
+    pub fn inherited(&self) -> impl Iterator<Item = (&str, &str)> {
+        const NAMES: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"];
+        self.process
+            .iter()
+            .filter(|(name, _)| NAMES.contains(&name.as_str()) || name.starts_with("LC_"))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The value of a variable.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.get(name).map(|(value, _)| value)
     }
+}
+
+/// Whether the name of a variable says that its value is a secret: `PGPASSWORD`, `GITHUB_TOKEN`, `DATABASE_URL`.
+pub fn names_secret(name: &str) -> bool {
+    const LAST_WORDS: [&str; 9] =
+        ["PASSWD", "PASSPHRASE", "SECRET", "SECRETS", "TOKEN", "KEY", "CREDENTIAL", "CREDENTIALS", "DSN"];
+    let name = name.to_ascii_uppercase();
+    let last = name.rsplit('_').next().unwrap_or_default();
+    LAST_WORDS.contains(&last)
+        || name.ends_with("PASSWORD")
+        || name.ends_with("DATABASE_URL")
+        || name.contains("WEBHOOK")
 }
 
 fn malformed(path: &Path, error: &dotenvy::Error) -> Failure {
@@ -84,4 +105,28 @@ fn malformed(path: &Path, error: &dotenvy::Error) -> Failure {
     Failure::new(Code::Usage, format!("cannot read `{}`", path.display()))
         .caused_by(cause)
         .hint("Write every line as `NAME=value`, and put values with blanks or `#` in single quotes.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_secrets() {
+        for name in
+            ["PGPASSWORD", "DB_PASSWORD", "github_token", "API_KEY", "BACKUP_WEBHOOK_URL", "DATABASE_URL"]
+        {
+            assert!(names_secret(name), "{name}");
+        }
+        for name in ["PATH", "NODE_ENV", "KEYBOARD", "TOKEN_FILE", "PGPASSFILE", "DOCKER_HOST"] {
+            assert!(!names_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn children_inherit_who_and_where_only() {
+        let of = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let env = Env::of(of(&[("HOME", "/h"), ("LC_ALL", "C"), ("TOKEN", "t")]), of(&[("USER", "u")]));
+        assert_eq!(env.inherited().collect::<Vec<_>>(), [("HOME", "/h"), ("LC_ALL", "C")]);
+    }
 }

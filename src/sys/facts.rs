@@ -30,6 +30,8 @@ pub trait View: Send + Sync {
     fn path(&self, path: &Path) -> Seen;
     /// Whether a predicted effect may have changed the target in a way nobody knows.
     fn is_touched(&self, target: &Target) -> bool;
+    /// Whether the target will have changed in a way nobody knows; what is merely made or removed does not count.
+    fn is_changed(&self, target: &Target) -> bool;
     /// Backups that will be in `dir`.
     fn backups(&self, dir: &Path) -> Vec<Backup>;
     /// Whether the backup at `path` will have been verified.
@@ -44,6 +46,9 @@ impl View for Reality {
         Seen::AsIs
     }
     fn is_touched(&self, _: &Target) -> bool {
+        false
+    }
+    fn is_changed(&self, _: &Target) -> bool {
         false
     }
     fn backups(&self, _: &Path) -> Vec<Backup> {

@@ -3,7 +3,7 @@
 use crate::base::failure::{Code, Failure};
 use crate::sys::facts::DiskSpace;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -80,10 +80,23 @@ pub fn disk_space(path: &Path) -> Result<DiskSpace, Failure> {
 
 /// Whether files could be made in `dir` or its nearest existing ancestor.
 pub fn writable(dir: &Path) -> Result<bool, Failure> {
+    obstacle_to_writing(dir).map(|obstacle| obstacle.is_none())
+}
+
+/// Why no files could be made in `dir` or its nearest existing ancestor; `None` if they could.
+pub fn obstacle_to_writing(dir: &Path) -> Result<Option<String>, Failure> {
     let dir = nearest_existing(dir);
+    if !dir.is_dir() {
+        return Ok(Some(format!("`{}` is not a folder", dir.display())));
+    }
     match rustix::fs::access(&dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
-        Ok(()) => Ok(dir.is_dir()),
-        Err(rustix::io::Errno::ACCESS | rustix::io::Errno::ROFS | rustix::io::Errno::PERM) => Ok(false),
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::ROFS) => {
+            Ok(Some(format!("`{}` is on a read-only file system", dir.display())))
+        }
+        Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => {
+            Ok(Some(format!("permission denied for `{}`", dir.display())))
+        }
         Err(error) => Err(Failure::io("look at", &dir, &error.into())),
     }
 }
@@ -124,6 +137,23 @@ impl Staged {
     /// The file, to write to.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
+    }
+
+    /// Asks the kernel to begin writing what lies before `offset`, so that the final fsync has little left to do.
+    pub fn begin_writeback(&mut self, offset: u64) {
+        // A hint only: the fsync before publishing is what counts.
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::fd::AsRawFd;
+            let length = i64::try_from(offset).unwrap_or(0);
+            // SAFETY: the descriptor is open as long as `self.file` lives; the call reads no memory of ours.
+            #[expect(unsafe_code, reason = "no safe crate offers sync_file_range")]
+            let _ = unsafe {
+                libc::sync_file_range(self.file.as_raw_fd(), 0, length, libc::SYNC_FILE_RANGE_WRITE)
+            };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = offset;
     }
 
     /// Where it is now.
@@ -205,6 +235,48 @@ pub fn hide(path: &Path, run: &str) -> Result<Option<PathBuf>, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::io("remove", path, &error)),
     }
+}
+
+/// Writes a new file of mode 0600 to stable storage; one that is there is not replaced.
+pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                taken_or(path, &error)
+            } else {
+                Failure::io("create", path, &error)
+            }
+        })?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(path);
+        Failure::io("write", path, &error)
+    })
+}
+
+/// Opens a file for reading.
+pub fn open(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(|error| Failure::io("read", path, &error))
+}
+
+/// Whether a file begins like a gzip file; an empty one does not.
+pub fn is_gzip(path: &Path) -> Result<bool, Failure> {
+    let mut magic = [0; 2];
+    match open(path)?.read_exact(&mut magic) {
+        Ok(()) => Ok(magic == [0x1f, 0x8b]),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(Failure::io("read", path, &error)),
+    }
+}
+
+/// Bytes of a file.
+pub fn size(path: &Path) -> Result<u64, Failure> {
+    std::fs::metadata(path).map(|metadata| metadata.len()).map_err(|error| Failure::io("read", path, &error))
+}
+
+/// The name of this host.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Removes a file and makes that durable; one that is gone already is fine.

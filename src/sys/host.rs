@@ -6,8 +6,11 @@ use crate::base::failure::{Code, Failure};
 use crate::base::secret::Masker;
 use crate::sys::clock::Clock;
 use crate::sys::env::Env;
+use crate::sys::postgres::settings::Settings;
+use crate::sys::scratch::{ScratchCluster, ScratchTarget};
 use chrono::{DateTime, Local};
 use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, RwLock};
@@ -25,6 +28,8 @@ pub struct Host {
     events: RwLock<Option<Events>>,
     alert: Mutex<Option<Alert>>,
     troubled: AtomicBool,
+    warnings: Mutex<Vec<String>>,
+    scratch: Mutex<Vec<ScratchCluster>>,
 }
 
 impl Host {
@@ -43,6 +48,8 @@ impl Host {
             events: RwLock::new(None),
             alert: Mutex::new(None),
             troubled: AtomicBool::new(false),
+            warnings: Mutex::default(),
+            scratch: Mutex::default(),
         }
     }
 
@@ -152,6 +159,55 @@ impl Host {
         *self.alert.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(alert);
     }
 
+    /// Keeps a scratch server until this host ends.
+    pub fn keep_scratch(&self, cluster: ScratchCluster) {
+        self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(cluster);
+    }
+
+    /// The scratch server that `settings` reach.
+    pub fn scratch_server(&self, settings: &Settings) -> Option<ScratchTarget> {
+        let kept = self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let is_it = |cluster: &&ScratchCluster| {
+            Path::new(&settings.host) == cluster.socket_dir() && settings.port == cluster.port()
+        };
+        kept.iter().find(is_it).map(|cluster| cluster.target(&settings.database))
+    }
+
+    /// Six letters that no other run is likely to have.
+    pub fn letters(&self) -> String {
+        // Each `RandomState` is seeded by the system's random numbers.
+        let mut random = RandomState::new().build_hasher().finish();
+        std::iter::repeat_with(|| {
+            let letter = (b'a' + (random % 26) as u8) as char;
+            random /= 26;
+            letter
+        })
+        .take(6)
+        .collect()
+    }
+
+    /// Says something worth knowing.
+    pub fn info(&self, message: &str) {
+        self.emit(What::Log { level: Level::Info, message: message.to_owned() });
+    }
+
+    /// Warns; the run then completes with warnings.
+    pub fn warn(&self, message: &str) {
+        let message = self.masker.mask(message);
+        self.emit(What::Log { level: Level::Warn, message: message.clone() });
+        self.add_warning(message);
+    }
+
+    /// Adds a warning that was said in another way already.
+    pub fn add_warning(&self, message: String) {
+        self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(message);
+    }
+
+    /// Warnings and tolerated failures so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     /// Notes that a part of the run has failed; rotation then removes nothing.
     pub fn set_troubled(&self) {
         self.troubled.store(true, Ordering::Relaxed);
@@ -171,27 +227,41 @@ impl Host {
     ///
     /// Must be called from a plain thread, never from a runtime worker.
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
-        let runtime = match self.runtime.get() {
-            Some(runtime) => runtime,
-            None => {
-                let runtime = tokio::runtime::Builder::new_multi_thread()
-                    .worker_threads(2)
-                    .thread_name("lifeboat-io")
-                    .enable_all()
-                    .build()
-                    .map_err(|error| {
-                        Failure::new(Code::Internal, "cannot start the I/O threads").caused_by(error)
-                    })?;
-                self.runtime.get_or_init(|| runtime)
-            }
-        };
         let cancel = self.cancel.clone();
-        runtime.block_on(async move {
+        self.runtime()?.block_on(async move {
             tokio::select! {
                 biased;
                 reason = cancel.cancelled() => Err(Cancel::failure(reason)),
                 value = future => Ok(value),
             }
         })
+    }
+
+    /// Waits for a future even when the run is asked to end: for what must follow that end. The future must be bounded
+    /// in time.
+    pub fn wait_to_the_end<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
+        Ok(self.runtime()?.block_on(future))
+    }
+
+    fn runtime(&self) -> Result<&tokio::runtime::Runtime, Failure> {
+        if let Some(runtime) = self.runtime.get() {
+            return Ok(runtime);
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("lifeboat-io")
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new(Code::Internal, "cannot start the I/O threads").caused_by(error))?;
+        Ok(self.runtime.get_or_init(|| runtime))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // A name look-up that was given up still blocks its thread; the command's end does not wait for it.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }

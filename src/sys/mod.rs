@@ -3,10 +3,23 @@
 //! [`facts::Facts`] reads, [`effects::Effects`] writes; a dry run has no `Effects`.
 
 pub mod clock;
+pub mod content;
 pub mod effects;
 pub mod env;
 pub mod facts;
 pub mod fs;
 pub mod host;
+pub mod http;
 pub mod lock;
+pub mod postgres;
+pub mod process;
+pub mod program;
+pub mod scratch;
+#[cfg(test)]
+pub mod scripted_server;
+pub mod signals;
+pub mod state;
 pub mod store;
+pub mod stream;
+pub mod tree;
+pub mod webhook;

@@ -1,1 +1,13 @@
-//! The integration tests: one binary, one file per theme.
+//! Proves Lifeboat against a real PostgreSQL, real files and real processes.
+
+mod backup;
+mod cluster;
+mod commands;
+mod doors;
+mod exec;
+mod journal;
+mod notify;
+mod postgres;
+mod preflight;
+mod project;
+mod scratch;

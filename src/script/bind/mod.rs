@@ -24,7 +24,11 @@
 //! called on constants; getters are `#[rhai_fn(get = "size", pure, return_raw)]`, and return `later(...)` where a
 //! value may be unknown.
 
+pub mod backup;
+pub mod check;
+pub mod command;
 pub mod control;
+pub mod database;
 pub mod text;
 pub mod time;
 
@@ -32,12 +36,13 @@ use crate::action::Action;
 use crate::base::failure::{Code, Failure};
 use crate::observe::Observation;
 use crate::script::context::{Raised, RunContext, place};
+use crate::script::option_keys::Options;
 use crate::script::value::{IntoScript, Kind};
 use crate::script::{fault, unknown};
 use rhai::{Array, Dynamic, Engine, ImmutableString, NativeCallContext};
 
 /// Types of the host that scripts handle as values.
-const FAMILIES: &[&[Kind]] = &[time::KINDS, control::KINDS];
+const FAMILIES: &[&[Kind]] = &[backup::KINDS, command::KINDS, control::KINDS, database::KINDS, time::KINDS];
 
 /// Types of the host that scripts handle as values.
 pub fn kinds() -> impl Iterator<Item = &'static Kind> {
@@ -47,11 +52,20 @@ pub fn kinds() -> impl Iterator<Item = &'static Kind> {
 /// Gives an engine all primitives.
 pub fn register(engine: &mut Engine) {
     kinds().for_each(|kind| kind.register(engine));
+    backup::register(engine);
+    check::register(engine);
+    command::register(engine);
     control::register(engine);
+    database::register(engine);
     text::register(engine);
     time::register(engine);
     #[cfg(test)]
     crate::script::tests::probe::register(engine);
+}
+
+/// Options of functions, each by the struct that its binding reads.
+pub fn options() -> Vec<Options> {
+    [backup::options(), command::options(), database::options()].concat()
 }
 
 /// Hands an action to the session: its output, or what a dry run knows of it.

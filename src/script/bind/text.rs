@@ -4,8 +4,10 @@ use crate::base::event::Level;
 use crate::base::failure::{Code, Failure};
 use crate::script::bind::shown_text;
 use crate::script::context::{Raised, RunContext};
-use crate::script::fault;
+use crate::script::{fault, options};
+use rhai::Map;
 use rhai::plugin::*;
+use serde::Deserialize;
 
 /// Gives an engine this family.
 pub fn register(engine: &mut Engine) {
@@ -16,6 +18,23 @@ fn say(ctx: &NativeCallContext, level: Level, mut message: Dynamic) -> Result<()
     let context = RunContext::of(ctx)?;
     context.session()?.log(level, &shown_text(ctx, &mut message));
     Ok(())
+}
+
+/// What `fail` takes as a map.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FailOptions {
+    message: String,
+    hint: Option<String>,
+    code: Option<Code>,
+}
+
+fn failure_of(options: FailOptions) -> Failure {
+    let failure = Failure::new(options.code.unwrap_or(Code::Failed), options.message);
+    match options.hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }
 
 #[export_module]
@@ -48,6 +67,12 @@ mod functions {
     #[rhai_fn(volatile, return_raw)]
     pub fn fail(ctx: NativeCallContext, mut message: Dynamic) -> Result<(), Raised> {
         Err(fault::raise(Failure::new(Code::Failed, shown_text(&ctx, &mut message))))
+    }
+
+    /// Fails with a kind that decides the exit code: `fail(#{ code: "not_intact", message: "...", hint: "..." })`.
+    #[rhai_fn(volatile, return_raw, name = "fail")]
+    pub fn fail_as(failure: Map) -> Result<(), Raised> {
+        Err(fault::raise(failure_of(options::read("fail", failure)?)))
     }
 
     /// Fails and says what to do about it: `fail("The volume is not mounted", "Mount it with: mount /backup")`.

@@ -141,6 +141,29 @@ pub fn period(verb: &str, value: &Dynamic) -> Result<Duration, Raised> {
     })
 }
 
+/// A size that a primitive takes as a value, a text such as `"10 GiB"`, or a number of bytes.
+///
+/// # Errors
+/// Raises when it is none of these; an unknown when it is known only after the run.
+pub fn size(verb: &str, value: &Dynamic) -> Result<u64, Raised> {
+    if unknown::holds(value) {
+        return Err(fault::raise(unknown::failure(&format!(
+            "the size that `{verb}` is given is known only after the run"
+        ))));
+    }
+    if let Some(bytes) = value.read_lock::<Bytes>() {
+        return Ok(bytes.0);
+    }
+    let read = match value.read_lock::<ImmutableString>() {
+        Some(text) => units::parse_bytes(&text),
+        None => value.as_int().ok().and_then(|bytes| u64::try_from(bytes).ok()),
+    };
+    read.ok_or_else(|| {
+        let failure = Failure::new(Code::Script, format!("`{value}` is not a size"));
+        fault::defect(failure.hint("Write it as `\"10 GiB\"`, `\"500 MB\"`, or as a number of bytes."))
+    })
+}
+
 fn formatted(time: DateTime<FixedOffset>, format: &str) -> Result<String, Raised> {
     let format = known_text(format)?;
     let items: Vec<Item> = StrftimeItems::new(format).collect();

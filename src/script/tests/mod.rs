@@ -117,7 +117,7 @@ impl Project {
         });
         let library = Library::of(&project, &[], MODULES);
         let playbook = library.find("p").unwrap();
-        let result = runtime::run(session.clone(), &library, &playbook, self.params.clone());
+        let result = runtime::run(session.clone(), &library, &playbook, plain(&self.params));
         let events = recorder.0.lock().unwrap().clone();
         Ran { result, events, incomplete: session.is_incomplete(), warnings: session.warnings() }
     }
@@ -186,4 +186,10 @@ fn told(failure: &Failure) -> String {
         text += &format!("\n  step {step}");
     }
     text
+}
+
+fn plain(
+    params: &serde_json::Map<String, serde_json::Value>,
+) -> std::collections::BTreeMap<String, runtime::ScriptParam> {
+    params.iter().map(|(name, value)| (name.clone(), runtime::ScriptParam::Plain(value.clone()))).collect()
 }

@@ -1,0 +1,63 @@
+//! Sets the run's alert. It is sent when the run ends, by the engine; a later alert of the run replaces it.
+
+use crate::action::{Action, Recorded};
+use crate::base::event::Alert;
+use crate::base::failure::Failure;
+use crate::base::plan::{Effect, Later, Plan};
+use crate::sys::effects::Effects;
+use crate::sys::facts::Facts;
+use crate::sys::webhook::{self, WEBHOOK_URL};
+use serde::{Deserialize, Serialize};
+
+/// The run's alert, as the guide's JSON has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notify {
+    /// `success`, `warning`, `error`, or any other word.
+    pub status: String,
+    /// One sentence for a person.
+    pub message: String,
+}
+
+/// The alert that was set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notified {
+    /// The status.
+    pub status: String,
+    /// The message.
+    pub message: String,
+}
+
+impl Recorded for Notified {
+    fn summary(&self) -> String {
+        format!("alert `{}`: {}", self.status, self.message)
+    }
+}
+
+impl Action for Notify {
+    const NAME: &'static str = "notify";
+    type Output = Notified;
+
+    fn plan(&self, facts: &Facts) -> Result<Plan<Notified>, Failure> {
+        let output = Notified { status: self.status.clone(), message: self.message.clone() };
+        // A receiver that is not valid is the sender's warning: it must not fail a backup.
+        let receiver = match webhook::receiver(facts.host()) {
+            Ok(Some(address)) => format!("to {address} when the run ends"),
+            Ok(None) => format!("no {WEBHOOK_URL}: nothing will be sent"),
+            Err(failure) => format!("{}: nothing will be sent", failure.message),
+        };
+        let mut plan =
+            Plan::new(format!("set the alert `{}`", self.status), Effect::Notify, Later::Now(output));
+        plan.details = vec![format!("message: {}", self.message), receiver];
+        Ok(plan)
+    }
+
+    fn execute(&self, _plan: &Plan<Notified>, effects: &Effects) -> Result<Notified, Failure> {
+        let facts = effects.facts();
+        effects.set_alert(Alert {
+            status: self.status.clone(),
+            message: self.message.clone(),
+            timestamp: facts.now().to_rfc3339_opts(chrono::SecondsFormat::Secs, false),
+        });
+        Ok(Notified { status: self.status.clone(), message: self.message.clone() })
+    }
+}

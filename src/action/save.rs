@@ -1,0 +1,274 @@
+//! `save`: runs a pipeline, from its source through its stages into one published backup.
+//!
+//! Everything is written under names of no meaning and synced; then the sidecars get their names, and the backup itself
+//! last. Whoever sees the backup sees all of it.
+
+use crate::action::gzip::StagedOutput;
+use crate::action::source::{BackupSource, Produced, Sourced};
+use crate::action::{Action, Recorded};
+use crate::base::backup::{Backup, MANIFEST_VERSION, Manifest};
+use crate::base::event::Progress;
+use crate::base::failure::{Code, Failure};
+use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
+use crate::base::units;
+use crate::observe::backups::catalog;
+use crate::sys::effects::Effects;
+use crate::sys::facts::Facts;
+use crate::sys::fs::{self, Staged};
+use crate::sys::store;
+use crate::sys::stream::{BlockSink, Control, Level, Stages, Written, pour};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// How a backup is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SaveOptions {
+    /// Why it is made; rotation works per tag.
+    pub tag: String,
+}
+
+impl Default for SaveOptions {
+    fn default() -> Self {
+        Self { tag: "manual".to_owned() }
+    }
+}
+
+/// A pipeline with its sink.
+#[derive(Clone, Debug)]
+pub struct Save {
+    /// Where the bytes come from.
+    pub source: BackupSource,
+    /// Level of the gzip stage, if there is one.
+    pub gzip: Option<Level>,
+    /// Where the backup goes.
+    pub path: PathBuf,
+    /// How it is kept.
+    pub options: SaveOptions,
+}
+
+impl Recorded for Backup {
+    fn summary(&self) -> String {
+        match &self.size {
+            Later::Now(size) => format!("saved {} ({})", self.name, units::bytes(*size)),
+            Later::AfterRun => format!("saved {}", self.name),
+        }
+    }
+}
+
+impl Action for Save {
+    const NAME: &'static str = "save";
+    type Output = Backup;
+
+    fn plan(&self, facts: &Facts) -> Result<Plan<Backup>, Failure> {
+        if self.options.tag.is_empty() {
+            return Err(Failure::new(Code::Usage, "the tag of a backup is empty")
+                .hint("Say why the backup is made, for example `#{ tag: \"daily\" }`."));
+        }
+        let path = facts.absolute(&self.path);
+        let (Some(dir), Some(name)) = (path.parent().map(Path::to_path_buf), path.file_name()) else {
+            return Err(Failure::new(Code::Usage, format!("`{}` is not the path of a file", path.display())));
+        };
+        let name = name.to_string_lossy().into_owned();
+        if name.contains(['\n', '\r']) || name.starts_with('.') {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("a backup cannot be called `{}`", name.escape_debug()),
+            )
+            .hint(
+                "Use a name without line breaks that does not begin with a dot; `file_name(text)` makes one.",
+            ));
+        }
+        self.refuse_taken(facts, &path)?;
+        let sourced = self.source.look(facts)?;
+        let estimate = last_raw_size(facts, &dir, &sourced)?.or(sourced.raw_size);
+        let shown = facts.host().shown(&path);
+        let stages = self.gzip.map_or(String::new(), |level| format!(" → gzip (level {level})"));
+        let forecast = sourced.source.clone().map(|source| Backup {
+            path: path.clone(),
+            name,
+            content: sourced.content,
+            source,
+            tag: self.options.tag.clone(),
+            created: facts.began().fixed_offset(),
+            size: Later::AfterRun,
+            raw_size: Later::AfterRun,
+            sha256: Later::AfterRun,
+            verified: Later::Now(None),
+        });
+        let mut plan = Plan::new(
+            format!("{} of {}{stages} → sha256 → `{shown}`", self.source.verb(), sourced.describe),
+            Effect::Create,
+            forecast.clone(),
+        );
+        plan.details = sourced.details;
+        if let Some(raw) = estimate {
+            plan.details.push(format!("about {} before compression", units::bytes(raw)));
+        }
+        plan.details.push(format!("tag `{}`, sidecars .sha256 and .json", self.options.tag));
+        plan.estimate = estimate;
+        plan.unknown = sourced.unknown;
+        plan.unknown.push("size and digest of the backup".to_owned());
+        plan.needs = sourced.needs;
+        plan.needs.push(Need::Write(dir.clone()));
+        plan.locks.push(Target::Path(dir.clone()));
+        plan.touches.push(match forecast {
+            Later::Now(backup) => Touch::BackupMade(Box::new(backup)),
+            Later::AfterRun => Touch::Changed(Target::Path(dir)),
+        });
+        Ok(plan)
+    }
+
+    fn execute(&self, plan: &Plan<Backup>, effects: &Effects) -> Result<Backup, Failure> {
+        let Later::Now(backup) = &plan.forecast else {
+            return Err(Failure::new(Code::Internal, "`save` was planned without knowing its source"));
+        };
+        let facts = effects.facts();
+        let dir = backup.path.parent().unwrap_or(Path::new("/"));
+        effects.create_dir(dir)?;
+        clean_leftovers(effects, dir)?;
+        self.refuse_taken(facts, &backup.path)?;
+        let own = [fs::resolved(dir), dir.to_path_buf(), facts.host().state().to_path_buf()];
+        let mut staged = effects.stage(&backup.path)?;
+        let (produced, written) = self.pour(&mut staged, plan.estimate, effects, &own)?;
+        let manifest = self.manifest(backup, &produced, &written, effects.run());
+        publish(effects, staged, &manifest, produced.globals.as_deref())?;
+        for note in &produced.notes {
+            facts.host().info(&format!("{}: {note}", backup.name));
+        }
+        for warning in &produced.warnings {
+            facts.host().warn(&format!("{}: {warning}", backup.name));
+        }
+        Ok(Backup {
+            size: Later::Now(written.size),
+            raw_size: Later::Now(written.raw_size),
+            sha256: Later::Now(Some(written.sha256.to_string())),
+            ..backup.clone()
+        })
+    }
+}
+
+impl Save {
+    fn refuse_taken(&self, facts: &Facts, path: &Path) -> Result<(), Failure> {
+        let predicted = facts.view().backups(path);
+        if !predicted.is_empty() || facts.exists(path)? == Later::Now(true) {
+            return Err(Failure::new(Code::Io, format!("`{}` exists already", path.display()))
+                .hint("Lifeboat never overwrites a backup. Run again in a second, or move that file away."));
+        }
+        Ok(())
+    }
+
+    fn pour(
+        &self,
+        staged: &mut Staged,
+        estimate: Option<u64>,
+        effects: &Effects,
+        own: &[PathBuf],
+    ) -> Result<(Produced, Written), Failure> {
+        let facts = effects.facts();
+        let label = format!(
+            "{} {}",
+            self.source.verb(),
+            staged.target().file_name().unwrap_or_default().to_string_lossy()
+        );
+        let progress = |done: u64| {
+            facts.progress(Progress {
+                label: label.clone(),
+                done,
+                total: estimate,
+                unit: "bytes".to_owned(),
+            });
+        };
+        let control = Control { cancel: facts.cancel(), progress: &progress };
+        let stages = Stages { gzip: self.gzip, threads: None };
+        let source = |out: &mut dyn BlockSink| self.source.produce(effects, own, out);
+        pour(source, &stages, &mut StagedOutput(staged), control)
+    }
+
+    fn manifest(&self, backup: &Backup, produced: &Produced, written: &Written, run: &str) -> Manifest {
+        let mut tables = produced.tables.clone();
+        tables.sort_by(|a, b| a.table.cmp(&b.table));
+        Manifest {
+            version: MANIFEST_VERSION,
+            file: backup.name.clone(),
+            content: backup.content,
+            source: backup.source.clone(),
+            tag: backup.tag.clone(),
+            created: backup.created,
+            run: run.to_owned(),
+            size: written.size,
+            raw_size: written.raw_size,
+            sha256: written.sha256.to_string(),
+            compression: if self.gzip.is_some() { "gzip" } else { "none" }.to_owned(),
+            members: written.members,
+            lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
+            pg_dump: produced.pg_dump.clone(),
+            server: produced.server.clone(),
+            recovery_point: produced.recovery_point.clone(),
+            properties: produced.properties.clone(),
+            tables,
+            entries: produced.entries,
+            unreadable: produced.unreadable.clone(),
+            verified: None,
+        }
+    }
+}
+
+/// Raw bytes of the newest backup of the same source in the folder: the best estimate there is.
+fn last_raw_size(facts: &Facts, dir: &Path, sourced: &Sourced) -> Result<Option<u64>, Failure> {
+    let Later::Now(source) = &sourced.source else { return Ok(None) };
+    let Later::Now(all) = catalog(facts, dir)? else { return Ok(None) };
+    Ok(all
+        .iter()
+        .rev()
+        .filter(|backup| backup.source == *source)
+        .find_map(|backup| backup.raw_size.as_now().copied()))
+}
+
+/// Removes what killed runs left in the folder; the folder's lock is held, so nobody is still writing.
+fn clean_leftovers(effects: &Effects, dir: &Path) -> Result<(), Failure> {
+    let leftovers = store::leftovers(dir, effects.run())?;
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = leftovers
+        .iter()
+        .filter_map(|leftover| Some(leftover.staged.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    let intent = effects.intend(&format!("remove what killed runs left: {}", names.join(", ")))?;
+    for leftover in &leftovers {
+        effects.remove_leftover(&intent, leftover)?;
+    }
+    effects.facts().host().info(&format!("cleaned up after a run that was killed: {}", names.join(", ")));
+    Ok(())
+}
+
+/// Writes the sidecars, then gives the backup its name; a failure takes the sidecars away again.
+fn publish(
+    effects: &Effects,
+    staged: Staged,
+    manifest: &Manifest,
+    globals: Option<&str>,
+) -> Result<(), Failure> {
+    let path = staged.target().to_path_buf();
+    let json = serde_json::to_vec_pretty(manifest)
+        .map_err(|error| Failure::new(Code::Internal, "cannot write the manifest").caused_by(error))?;
+    let mut sidecars = vec![
+        (store::sidecar(&path, ".json"), json),
+        (store::sidecar(&path, ".sha256"), store::sha256_line(&manifest.file, &manifest.sha256).into_bytes()),
+    ];
+    sidecars.extend(globals.map(|sql| (store::sidecar(&path, ".globals.sql"), sql.as_bytes().to_vec())));
+    let mut written = Vec::new();
+    let result = sidecars.iter().try_for_each(|(at, content)| {
+        effects.write_new(at, content)?;
+        written.push(at.clone());
+        Ok(())
+    });
+    let result = result.and_then(|()| effects.publish(staged));
+    if result.is_err() {
+        for at in &written {
+            effects.withdraw(at);
+        }
+    }
+    result
+}

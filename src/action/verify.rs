@@ -1,0 +1,269 @@
+//! `verify`: proves that a backup is intact, and records the result in its manifest.
+//!
+//! One pass over the file checks the SHA-256 against sidecar and manifest, the framing, length and CRC of every gzip member, and
+//! what the content itself says: a dump's end marker, row counts and fingerprints, or the archive's end. `gzip -t` alone is no
+//! proof: it passes a dump that was cut before it was compressed.
+
+use crate::action::{Action, Recorded};
+use crate::base::backup::{Backup, Content, Manifest, Verified};
+use crate::base::event::Progress;
+use crate::base::failure::{Code, Failure};
+use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
+use crate::base::units;
+use crate::sys::content::Reading;
+use crate::sys::effects::Effects;
+use crate::sys::facts::{Facts, Seen};
+use crate::sys::fs;
+use crate::sys::store::{self, Found};
+use crate::sys::stream::{Control, Digest, Inspection, hash, inspect};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// How a backup is verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VerifyOptions {
+    /// Report a backup that is not intact instead of failing.
+    pub report_only: bool,
+}
+
+/// Verifies a backup.
+#[derive(Clone, Debug)]
+pub struct Verify {
+    /// The file.
+    pub path: PathBuf,
+    /// How.
+    pub options: VerifyOptions,
+}
+
+/// What verification found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// The file.
+    pub path: PathBuf,
+    /// Its name.
+    pub name: String,
+    /// Whether everything that was checked holds.
+    pub intact: bool,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Bytes of the content.
+    pub raw_size: u64,
+    /// SHA-256 in hex.
+    pub sha256: String,
+    /// What was checked.
+    pub checks: Vec<String>,
+    /// What is wrong.
+    pub problems: Vec<String>,
+}
+
+impl Recorded for Verification {
+    fn summary(&self) -> String {
+        if self.intact {
+            format!("{} is intact ({}; {})", self.name, units::bytes(self.size), self.checks.join(", "))
+        } else {
+            format!("{} is NOT intact: {}", self.name, self.problems.join("; "))
+        }
+    }
+}
+
+impl Action for Verify {
+    const NAME: &'static str = "verify";
+    type Output = Verification;
+
+    fn plan(&self, facts: &Facts) -> Result<Plan<Verification>, Failure> {
+        let path = facts.absolute(&self.path);
+        let shown = facts.host().shown(&path);
+        let mut plan = Plan::new(
+            format!("verify `{shown}`: SHA-256, gzip members, content"),
+            Effect::Replace,
+            Later::AfterRun,
+        );
+        match facts.view().path(&path) {
+            Seen::AsIs if fs::exists(&path)? => plan.estimate = Some(fs::size(&path)?),
+            Seen::AsIs | Seen::Gone => {
+                return Err(Failure::new(Code::NotFound, format!("there is no backup `{}`", path.display()))
+                    .hint(format!("`lifeboat backups {}` lists what is there.", parent(&shown))));
+            }
+            Seen::Made | Seen::Unknown => {}
+        }
+        plan.details.push("record the result in the manifest".to_owned());
+        plan.unknown.push("whether it is intact".to_owned());
+        plan.needs = vec![Need::Read(path.clone()), Need::Write(path.clone())];
+        plan.locks.extend(path.parent().map(|dir| Target::Path(dir.to_path_buf())));
+        plan.touches.push(Touch::BackupVerified(path));
+        Ok(plan)
+    }
+
+    fn execute(&self, _: &Plan<Verification>, effects: &Effects) -> Result<Verification, Failure> {
+        let facts = effects.facts();
+        let path = facts.absolute(&self.path);
+        let verification = examine(facts, &path)?;
+        self.record(effects, &path, &verification)?;
+        if verification.intact || self.options.report_only {
+            return Ok(verification);
+        }
+        let mut failure = Failure::new(Code::NotIntact, format!("`{}` is not intact", verification.name));
+        failure.causes.clone_from(&verification.problems);
+        Err(failure.hint(format!(
+            "Do not restore it. `lifeboat backups {} --verified` lists the intact ones.",
+            parent(&facts.host().shown(&path))
+        )))
+    }
+}
+
+impl Verify {
+    fn record(&self, effects: &Effects, path: &Path, found: &Verification) -> Result<(), Failure> {
+        let Ok(Some(mut manifest)) = store::read_manifest(path) else { return Ok(()) };
+        manifest.verified = Some(Verified {
+            at: effects.facts().now().fixed_offset(),
+            intact: found.intact,
+            checks: found.checks.clone(),
+            problems: found.problems.clone(),
+        });
+        let json = serde_json::to_vec_pretty(&manifest)
+            .map_err(|error| Failure::new(Code::Internal, "cannot write the manifest").caused_by(error))?;
+        let at = store::sidecar(path, ".json");
+        let intent = effects.intend(&format!("replace {}", at.display()))?;
+        match effects.replace_file(&intent, &at, &json) {
+            // What was found stands, wherever it can be written down.
+            Err(failure) if matches!(failure.code, Code::DiskFull | Code::Io) => {
+                effects
+                    .facts()
+                    .host()
+                    .warn(&format!("the result for {} could not be recorded: {failure}", found.name));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+/// Checks everything that can be checked about the backup at `path`; changes nothing.
+pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut problems = Vec::new();
+    let found = store::look(path)?;
+    let manifest = found.as_ref().and_then(|found| found.manifest.clone());
+    problems.extend(found.as_ref().and_then(|found| found.oddity.clone()));
+    let sidecar = match store::read_sha256(path) {
+        Ok(Some(digest)) => Some(digest),
+        Ok(None) => {
+            problems.push(format!("{name}.sha256 is missing"));
+            None
+        }
+        Err(failure) => {
+            problems.push(failure.to_string());
+            None
+        }
+    };
+    let mut checks = Vec::new();
+    let content = content_of(&name, found.as_ref());
+    let total = fs::size(path)?;
+    let progress = |done: u64| {
+        facts.progress(Progress {
+            label: format!("verify {name}"),
+            done,
+            total: Some(total),
+            unit: "bytes".to_owned(),
+        });
+    };
+    let control = Control { cancel: facts.cancel(), progress: &progress };
+    let expected = sidecar.as_deref().and_then(Digest::parse);
+    let mut reading = Reading::of(content);
+    let file = fs::open(path)?;
+    let (size, raw_size, sha256, indexed) = if fs::is_gzip(path)? {
+        let inspection = Inspection { path: Some(path), expected, threads: None };
+        let inspected = inspect(file, &inspection, control, &mut |bytes| reading.take(bytes))?;
+        checks.push("gzip".to_owned());
+        problems.extend(inspected.defects.iter().map(|defect| format!("{name} {defect}")));
+        if let Some(manifest) = &manifest
+            && inspected.is_intact()
+            && manifest.members != inspected.members
+        {
+            problems.push(format!(
+                "{name} has {} gzip members, its manifest says {}",
+                inspected.members, manifest.members
+            ));
+        }
+        (inspected.size, inspected.raw_size, inspected.sha256, inspected.indexed)
+    } else {
+        let (size, digest) = hash(file, path, control, &mut |bytes| reading.take(bytes))?;
+        if name.ends_with(".gz") {
+            problems.push(format!("{name} is no gzip file"));
+        } else if let Some(expected) = expected.filter(|expected| *expected != digest) {
+            problems.push(format!("{name} has the SHA-256 {digest} instead of {expected}"));
+        }
+        (size, size, digest, false)
+    };
+    if expected.is_some() {
+        checks.insert(0, "sha256".to_owned());
+    }
+    let read = reading.end()?;
+    // A damaged stream was read only up to the damage; what its content lacks is then no news.
+    if problems.iter().all(|problem| problem.ends_with("is missing")) {
+        problems.extend(read.problems.iter().map(|problem| format!("{name}: {problem}")));
+    }
+    checks.extend(read.checks.iter().map(|check| (*check).to_owned()));
+    match &manifest {
+        Some(manifest) => {
+            problems.extend(against_manifest(&name, manifest, size, raw_size, &sha256.to_string()));
+            if manifest.content == Content::Sql && read.complete && read.tables != manifest.tables {
+                problems.push(format!("{name}: row counts or fingerprints differ from the manifest"));
+            } else if manifest.content == Content::Sql && read.complete {
+                checks.push("manifest".to_owned());
+            }
+            if let (Some(expected), Some(found)) = (manifest.entries, read.entries)
+                && read.complete
+                && expected != found
+            {
+                problems.push(format!("{name} holds {found} entries, its manifest says {expected}"));
+            }
+        }
+        None if indexed && content != Content::File => problems.push(format!("{name}.json is missing")),
+        None => {}
+    }
+    problems.dedup();
+    Ok(Verification {
+        path: path.to_path_buf(),
+        name,
+        intact: problems.is_empty(),
+        size,
+        raw_size,
+        sha256: sha256.to_string(),
+        checks,
+        problems,
+    })
+}
+
+fn against_manifest(name: &str, manifest: &Manifest, size: u64, raw_size: u64, sha256: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    if manifest.file != name {
+        problems.push(format!("its manifest belongs to {}", manifest.file));
+    }
+    if manifest.size != size {
+        problems.push(format!("{name} has {size} bytes, its manifest says {}", manifest.size));
+    } else if manifest.sha256 != sha256 {
+        problems.push(format!("{name} has the SHA-256 {sha256}, its manifest says {}", manifest.sha256));
+    } else if manifest.raw_size != raw_size {
+        problems.push(format!("{name} holds {raw_size} bytes, its manifest says {}", manifest.raw_size));
+    }
+    problems
+}
+
+fn content_of(name: &str, found: Option<&Found>) -> Content {
+    if let Some(Found { backup: Backup { content, .. }, .. }) = found {
+        return *content;
+    }
+    let stem = name.strip_suffix(".gz").unwrap_or(name);
+    match Path::new(stem).extension().and_then(|extension| extension.to_str()) {
+        Some("sql") => Content::Sql,
+        Some("tar") => Content::Tar,
+        _ => Content::File,
+    }
+}
+
+fn parent(shown: &str) -> String {
+    let parent = Path::new(shown).parent().map(|dir| dir.display().to_string()).unwrap_or_default();
+    if parent.is_empty() { ".".to_owned() } else { parent }
+}

@@ -1,0 +1,158 @@
+//! Options that every command takes, and what they stand for.
+
+use crate::base::failure::Failure;
+use crate::cli::lines::Detail;
+use crate::cli::screen::{Color, Screen};
+use crate::script::library::Library;
+use crate::sys::env::Env;
+use crate::sys::host::Host;
+use crate::sys::program;
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Names the project folder, as `--project` does.
+pub const PROJECT_VARIABLE: &str = "LIFEBOAT_PROJECT";
+/// Names the folder of journal and locks; `.lifeboat` in the project otherwise.
+pub const STATE_VARIABLE: &str = "LIFEBOAT_STATE";
+/// Set to anything, it asks for output without colours.
+pub const NO_COLOR_VARIABLE: &str = "NO_COLOR";
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Project folder [default: the nearest one above with `lifeboat.toml` or `playbooks/`] [env: LIFEBOAT_PROJECT]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub project: Option<PathBuf>,
+    /// Show what would be done, and change nothing
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+    /// Write JSON to stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Tell errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Tell also what was asked, and what other programs print
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Use colours: `auto`, `always` or `never` [default: auto]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
+    pub color: Color,
+}
+
+impl Global {
+    /// These options, with those that stand behind a playbook's name laid over.
+    pub fn with(mut self, later: Self, matches: &ArgMatches) -> Self {
+        self.project = later.project.or(self.project);
+        self.dry_run |= later.dry_run;
+        self.json |= later.json;
+        self.quiet |= later.quiet;
+        self.verbose |= later.verbose;
+        if matches.value_source("color") == Some(ValueSource::CommandLine) {
+            self.color = later.color;
+        }
+        self
+    }
+
+    /// How much is told.
+    pub fn detail(&self) -> Detail {
+        match (self.quiet, self.verbose) {
+            (true, _) => Detail::Errors,
+            (_, true) => Detail::All,
+            _ => Detail::Steps,
+        }
+    }
+}
+
+/// What every command works with.
+pub struct Context {
+    /// The options.
+    pub global: Global,
+    /// Root folder of the project, absolute.
+    pub project: PathBuf,
+    /// Folder of journal and locks.
+    pub state: PathBuf,
+    /// Where output goes.
+    pub screen: Arc<Screen>,
+}
+
+impl Context {
+    /// The context of these options.
+    pub fn new(global: Global) -> Result<Self, Failure> {
+        let here = program::working_dir()?;
+        let named = global.project.clone().or_else(|| program::variable(PROJECT_VARIABLE).map(PathBuf::from));
+        let project = match named {
+            Some(named) => absolute(&here, &named),
+            None => Host::find_project(&here),
+        };
+        if !project.is_dir() {
+            return Err(Failure::new(
+                crate::base::failure::Code::Usage,
+                format!("there is no folder `{}`", project.display()),
+            )
+            .hint(format!("Name an existing folder with `--project DIR` or `{PROJECT_VARIABLE}`.")));
+        }
+        let state = match program::variable(STATE_VARIABLE) {
+            Some(named) => absolute(&here, Path::new(&named)),
+            None => project.join(".lifeboat"),
+        };
+        let screen = Screen::of_process(global.color, program::variable(NO_COLOR_VARIABLE).is_some());
+        Ok(Self { global, project, state, screen })
+    }
+
+    /// The playbooks and modules of the project.
+    pub fn library(&self) -> Library {
+        Library::new(&self.project)
+    }
+
+    /// The machine, for a command that runs something.
+    pub fn host(&self) -> Result<Arc<Host>, Failure> {
+        let env = Env::load(&self.project)?;
+        Ok(Arc::new(Host::new(self.project.clone(), self.state.clone(), env)))
+    }
+}
+
+/// The value of `--project` among words that are not parsed yet.
+pub fn project_in(words: &[String]) -> Option<PathBuf> {
+    let mut words = words.iter().take_while(|word| *word != "--");
+    let mut found = None;
+    while let Some(word) = words.next() {
+        if let Some(value) = word.strip_prefix("--project=") {
+            found = Some(value.into());
+        } else if word == "--project" {
+            found = words.next().map(PathBuf::from);
+        }
+    }
+    found
+}
+
+/// An absolute path without `.` and `..` where they can be told without looking.
+fn absolute(here: &Path, path: &Path) -> PathBuf {
+    let joined = here.join(path);
+    crate::sys::fs::resolved(&joined)
+}
+
+/// A context whose output tests read.
+#[cfg(test)]
+pub mod test {
+    use super::*;
+    use crate::cli::screen::captured::{self, Captured};
+
+    /// A context for a project, its stdout and its stderr.
+    pub fn context(project: &Path, global: Global) -> (Context, Captured, Captured) {
+        let (screen, out, err) = captured::screen();
+        let state = project.join(".lifeboat");
+        (Context { global, project: project.to_path_buf(), state, screen }, out, err)
+    }
+}

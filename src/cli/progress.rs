@@ -1,0 +1,248 @@
+//! The live view on a terminal: the open steps with a spinner, streams with bytes, rate and time left; lines above.
+
+use crate::base::event::{Event, EventSink, Progress, What};
+use crate::cli::lines::{Detail, lines};
+use crate::cli::screen::Paint;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// Draws a run on the terminal.
+pub struct LiveSink {
+    view: MultiProgress,
+    detail: Detail,
+    paint: Paint,
+    bars: Mutex<Bars>,
+}
+
+#[derive(Default)]
+struct Bars {
+    /// Open steps, outermost first.
+    steps: Vec<(String, ProgressBar)>,
+    /// Streams, by label.
+    streams: BTreeMap<String, ProgressBar>,
+}
+
+impl LiveSink {
+    /// A view on `target`, normally stderr.
+    pub fn new(target: ProgressDrawTarget, detail: Detail, paint: Paint) -> Self {
+        Self { view: MultiProgress::with_draw_target(target), detail, paint, bars: Mutex::default() }
+    }
+
+    fn say(&self, text: &str) {
+        for line in text.lines() {
+            let _ = self.view.println(line);
+        }
+    }
+
+    fn begin_step(&self, bars: &mut Bars, step: &str) {
+        let depth = bars.steps.len();
+        let template = format!("{}{{spinner}} {{msg}} ({{elapsed}})", "  ".repeat(depth));
+        let bar = ProgressBar::new_spinner().with_style(style(&template)).with_message(step.to_owned());
+        let bar = self.view.add(bar);
+        bar.enable_steady_tick(TICK);
+        bars.steps.push((step.to_owned(), bar));
+    }
+
+    fn end_step(&self, bars: &mut Bars, step: &str) {
+        self.clear_streams(bars);
+        bars.steps.retain(|(open, bar)| {
+            if open == step {
+                bar.finish_and_clear();
+                self.view.remove(bar);
+            }
+            open != step
+        });
+    }
+
+    fn clear_streams(&self, bars: &mut Bars) {
+        for (_, bar) in std::mem::take(&mut bars.streams) {
+            bar.finish_and_clear();
+            self.view.remove(&bar);
+        }
+    }
+
+    fn progress(&self, bars: &mut Bars, progress: &Progress) {
+        let bar = bars.streams.entry(progress.label.clone()).or_insert_with(|| {
+            let bar = ProgressBar::new(progress.total.unwrap_or_default())
+                .with_style(style(&template(progress)))
+                .with_message(progress.label.clone());
+            let bar = self.view.add(bar);
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+        if bar.length() != progress.total {
+            bar.set_style(style(&template(progress)));
+            match progress.total {
+                Some(total) => bar.set_length(total),
+                None => bar.unset_length(),
+            }
+        }
+        bar.set_position(progress.done);
+    }
+}
+
+/// How a stream is drawn.
+fn template(progress: &Progress) -> String {
+    let unit = &progress.unit;
+    match (unit.as_str(), progress.total) {
+        ("bytes", Some(_)) => {
+            "    {msg} [{bar:24}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left"
+                .to_owned()
+        }
+        ("bytes", None) => "    {spinner} {msg} {binary_bytes}, {binary_bytes_per_sec}".to_owned(),
+        (_, Some(_)) => format!("    {{msg}} [{{bar:24}}] {{pos}} of {{len}} {unit}, {{eta}} left"),
+        (_, None) => format!("    {{spinner}} {{msg}} {{pos}} {unit}"),
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
+        .progress_chars("=> ")
+}
+
+impl EventSink for LiveSink {
+    fn event(&self, event: &Event) {
+        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        match &event.what {
+            What::StepBegun { step } => self.begin_step(&mut bars, step),
+            What::Progress(progress) => self.progress(&mut bars, progress),
+            What::StepEnded { step, .. } => {
+                self.end_step(&mut bars, step);
+                self.say(&lines(&event.what, self.detail, self.paint));
+            }
+            What::RunEnded { .. } => {
+                self.clear_streams(&mut bars);
+                bars.steps.clear();
+                let _ = self.view.clear();
+            }
+            What::ActionEnded { .. } | What::ActionFailed { .. } => {
+                self.clear_streams(&mut bars);
+                self.say(&lines(&event.what, self.detail, self.paint));
+            }
+            what => self.say(&lines(what, self.detail, self.paint)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::failure::Exit;
+    use crate::cli::lines::example;
+    use indicatif::TermLike;
+    use std::io;
+    use std::sync::Arc;
+
+    /// A terminal that keeps what is written to it.
+    #[derive(Clone, Debug, Default)]
+    struct Paper(Arc<Mutex<String>>);
+
+    impl Paper {
+        fn add(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push_str(text);
+            Ok(())
+        }
+        fn take(&self) -> String {
+            std::mem::take(&mut *self.0.lock().unwrap())
+        }
+    }
+
+    impl TermLike for Paper {
+        fn width(&self) -> u16 {
+            120
+        }
+        fn height(&self) -> u16 {
+            40
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.add(&format!("{text}\n"))
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.add(text)
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn sink() -> (LiveSink, Paper) {
+        let paper = Paper::default();
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(paper.clone()), 255);
+        (LiveSink::new(target, Detail::Steps, Paint::PLAIN), paper)
+    }
+
+    fn send(sink: &LiveSink, what: What) {
+        // The view skips what comes too fast for a person to see.
+        std::thread::sleep(Duration::from_millis(120));
+        sink.event(&example::at(what));
+    }
+
+    #[test]
+    fn open_steps_and_streams_are_drawn() {
+        let (sink, paper) = sink();
+        send(&sink, What::StepBegun { step: "Dump".into() });
+        let progress = |done, total: Option<u64>, unit: &str| {
+            What::Progress(Progress { label: "dump shop".into(), done, total, unit: unit.into() })
+        };
+        for done in 0..3 {
+            send(&sink, progress(done << 20, Some(4 << 20), "bytes"));
+        }
+        std::thread::sleep(Duration::from_millis(250));
+        let text = paper.take();
+        assert!(text.contains("Dump ("), "{text}");
+        assert!(!text.contains('░'), "a stream was drawn in a style that is not ours: {text}");
+        assert!(text.contains("dump shop [============>           ] 2.00 MiB of 4.00 MiB, "), "{text}");
+        assert!(text.contains("/s, ") && text.contains(" left"), "{text}");
+
+        send(
+            &sink,
+            What::StepEnded {
+                step: "Dump".into(),
+                outcome: crate::base::event::Outcome::Done,
+                millis: 3100,
+                failure: None,
+            },
+        );
+        let text = paper.take();
+        assert!(text.contains("✔ Dump (3.1 s)"), "{text}");
+        send(
+            &sink,
+            What::RunEnded { exit: Exit::Success, millis: 1, failure: None, warnings: vec![], value: None },
+        );
+        paper.take();
+        std::thread::sleep(Duration::from_millis(250));
+        assert_eq!(paper.take(), "", "something still draws after the end");
+    }
+
+    #[test]
+    fn units_without_a_total_are_counted() {
+        let (sink, paper) = sink();
+        for done in 0..3 {
+            let unit = "files".to_owned();
+            send(&sink, What::Progress(Progress { label: "archive".into(), done, total: None, unit }));
+        }
+        std::thread::sleep(Duration::from_millis(250));
+        let text = paper.take();
+        assert!(text.contains("archive 2 files"), "{text}");
+    }
+}

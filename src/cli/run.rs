@@ -1,0 +1,194 @@
+//! `lifeboat run`, and playbooks as commands.
+
+use crate::base::diagnostic::did_you_mean;
+use crate::base::event::{Event, EventSink, Events, Mode, What};
+use crate::base::failure::{Code, Exit, Failure};
+use crate::cli::global::{Context, Global, project_in};
+use crate::cli::plan::PlanSink;
+use crate::cli::progress::LiveSink;
+use crate::cli::report::{self, Gravity, Source};
+use crate::cli::sinks::{JsonSink, PlainSink};
+use crate::cli::summary::{self, Ended};
+use crate::cli::{lint, params, reserved};
+use crate::journal::daily;
+use crate::script::header;
+use crate::script::launch::{Landed, Launch, launch};
+use crate::script::library::Library;
+use crate::script::lint::Finding;
+use crate::sys::signals;
+use clap::FromArgMatches;
+use indicatif::ProgressDrawTarget;
+use std::ffi::OsString;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Run a playbook
+///
+/// A playbook is named, or given as a path. Its name alone is a command too: `lifeboat backup_database --retention 14`.
+/// `lifeboat run PLAYBOOK --help` shows its parameters.
+///
+/// With `--json`: the events of the run as JSON lines, each with `time` and `what`; the last one is `run_ended`, with `exit`,
+/// `millis`, `failure`, `warnings` and `value`.
+#[derive(Debug, clap::Args)]
+#[command(
+    arg_required_else_help = true,
+    override_usage = "lifeboat run [OPTIONS] <PLAYBOOK> [PARAMETERS]",
+    disable_help_subcommand = true
+)]
+pub struct Args {
+    #[command(subcommand)]
+    playbook: Named,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Named {
+    #[command(external_subcommand)]
+    Playbook(Vec<OsString>),
+}
+
+impl Args {
+    /// The playbook and what stands behind it.
+    pub fn words(&self) -> &[OsString] {
+        let Named::Playbook(words) = &self.playbook;
+        words
+    }
+}
+
+/// What keeps a command line from being carried out.
+#[derive(Debug)]
+pub enum Stopped {
+    /// A failure.
+    Failure(Box<Failure>),
+    /// What clap prints: its errors, and help.
+    Clap(clap::Error),
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(Box::new(failure))
+    }
+}
+
+impl From<clap::Error> for Stopped {
+    fn from(error: clap::Error) -> Self {
+        Self::Clap(error)
+    }
+}
+
+/// Runs the playbook `words[0]` with the parameters behind it. `command` is what stands before: `lifeboat run`.
+pub fn run(words: &[OsString], global: &Global, command: &str) -> Result<Exit, Stopped> {
+    let words = words.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    let Some((name, rest)) = words.split_first() else {
+        return Err(Failure::new(Code::Usage, "no playbook is named").into());
+    };
+    // Which project it is decides which playbook it is, so this option is looked for first.
+    let project = project_in(rest).or_else(|| global.project.clone());
+    let library = Context::new(Global { project: project.clone(), ..global.clone() })?.library();
+    let playbook = library.find(name).map_err(|failure| unknown(failure, name, command, &library))?;
+    let header = header::header(&playbook)?;
+    let matches = params::command(&header, &format!("{command} {name}")).try_get_matches_from(rest)?;
+    let given = params::given(&header, &matches);
+    let cx = Context::new(global.clone().with(Global::from_arg_matches(&matches)?, &matches))?;
+    let host = cx.host()?;
+    signals::cancel_on_signals(host.cancel().clone())?;
+    let mode = if cx.global.dry_run { Mode::DryRun } else { Mode::Live };
+    let last = Arc::new(Last::default());
+    let sinks = vec![screen(&cx, mode), last.clone()];
+    let reserved = reserved();
+    let landed = launch(
+        &host,
+        Launch { library: &library, playbook: &playbook, given: &given, mode, reserved: &reserved, sinks },
+    );
+    let log = host.shown(&daily::file_of(&cx.project.join("logs"), host.began().date_naive()));
+    let end = End { landed: &landed, last: last.get(), playbook: &playbook.name, mode, log: &log };
+    cx.screen.talk(&told(&cx, &end, &|file| library.source(file)));
+    Ok(landed.exit)
+}
+
+fn text(word: &OsString) -> Result<String, Failure> {
+    word.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::new(Code::Usage, format!("the argument `{}` is not UTF-8", word.display())))
+}
+
+/// A word that is neither a playbook nor, where commands stand, a command.
+fn unknown(failure: Failure, name: &str, command: &str, library: &Library) -> Failure {
+    if command != super::PROGRAM || failure.code != Code::Usage || name.contains('/') {
+        return failure;
+    }
+    let mut words = reserved().commands;
+    words.extend(library.list().unwrap_or_default().into_iter().map(|entry| entry.name));
+    let failure = Failure::new(Code::Usage, format!("there is no command or playbook `{name}`"));
+    match did_you_mean(name, words.iter().map(String::as_str)) {
+        Some(close) => failure.hint(format!("Did you mean `{close}`?")),
+        None => failure.hint("`lifeboat --help` lists commands and playbooks."),
+    }
+}
+
+/// The screen as a consumer of events.
+fn screen(cx: &Context, mode: Mode) -> Events {
+    let (screen, detail) = (cx.screen.clone(), cx.global.detail());
+    if cx.global.json {
+        Arc::new(JsonSink::new(screen))
+    } else if mode == Mode::DryRun {
+        Arc::new(PlanSink::new(screen, detail))
+    } else if screen.live && !cx.global.quiet {
+        Arc::new(LiveSink::new(ProgressDrawTarget::stderr(), detail, screen.err_paint))
+    } else {
+        Arc::new(PlainSink::new(screen, detail))
+    }
+}
+
+/// Keeps what the end of a run says.
+#[derive(Default)]
+struct Last(Mutex<(Option<u64>, Vec<String>)>);
+
+impl Last {
+    fn get(&self) -> (Option<u64>, Vec<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl EventSink for Last {
+    fn event(&self, event: &Event) {
+        if let What::RunEnded { millis, warnings, .. } = &event.what {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (Some(*millis), warnings.clone());
+        }
+    }
+}
+
+/// The end of a run.
+struct End<'a> {
+    landed: &'a Landed,
+    /// Milliseconds and warnings; nothing of a run that did not begin.
+    last: (Option<u64>, Vec<String>),
+    playbook: &'a str,
+    mode: Mode,
+    log: &'a str,
+}
+
+/// What is said at the end, on stderr.
+fn told(cx: &Context, end: &End<'_>, source: Source<'_>) -> String {
+    let paint = cx.screen.err_paint;
+    let (landed, (millis, warnings)) = (end.landed, &end.last);
+    let errors_only = cx.global.quiet || cx.global.json;
+    let findings: Vec<Finding> =
+        landed.findings.iter().filter(|finding| finding.error || !errors_only).cloned().collect();
+    let mut text = lint::text(&findings, paint, source);
+    // A plan has its own end, and what did not begin has none.
+    if errors_only || end.mode == Mode::DryRun || millis.is_none() {
+        if let Some(failure) = &landed.failure {
+            text += &report::failure(failure, Gravity::Error, paint, source);
+        }
+        return text;
+    }
+    let ended = Ended {
+        playbook: end.playbook,
+        run: landed.run.as_ref(),
+        exit: landed.exit,
+        millis: *millis,
+        failure: landed.failure.as_ref(),
+        warnings,
+        log: Some(end.log),
+    };
+    text + summary::ended(&ended, paint, source).as_str()
+}

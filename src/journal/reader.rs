@@ -1,0 +1,325 @@
+//! Reading the record of runs. A record is never refused as a whole: what cannot be read is said, the rest is shown.
+
+use crate::base::event::{Alert, Event, What};
+use crate::base::failure::{Code, Exit, Failure};
+use crate::base::ids::RunId;
+use crate::journal::store::{self, ALERT, AlertFile, EXIT, ExitFile, FORMAT, RUN, RunFile};
+use crate::sys::clock::Clock;
+use crate::sys::state::{self, DeadRun};
+use chrono::{DateTime, FixedOffset};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Its process lives.
+    Running,
+    /// Its process is gone without having said how it ended.
+    Killed,
+    /// It ended.
+    Ended(Exit),
+}
+
+/// A run in short.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunSummary {
+    /// Its id.
+    pub run: RunId,
+    /// Playbook name; empty if `run.json` cannot be read.
+    pub playbook: String,
+    /// When it began.
+    pub began: Option<DateTime<FixedOffset>>,
+    /// Where it stands.
+    pub state: RunState,
+    /// Milliseconds it took, once it ended.
+    pub millis: Option<u64>,
+    /// Bytes of the backups it made.
+    pub bytes: u64,
+    /// Warnings and tolerated failures.
+    pub warnings: Vec<String>,
+    /// The failure that ended it.
+    pub failure: Option<Failure>,
+    /// What of the record cannot be read, and why.
+    pub notes: Vec<String>,
+}
+
+/// The events of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recording {
+    /// Those that can be read.
+    pub events: Vec<Event>,
+    /// What cannot be read, and why.
+    pub notes: Vec<String>,
+}
+
+/// A run that was killed and that nobody was told of.
+#[derive(Debug)]
+pub struct KilledRun {
+    /// Its id.
+    pub run: RunId,
+    /// Playbook name.
+    pub playbook: String,
+    /// When it began.
+    pub began: Option<DateTime<FixedOffset>>,
+    /// The alert that the playbook had set before.
+    pub alert: Option<Alert>,
+    dead: DeadRun,
+}
+
+impl KilledRun {
+    /// Notes what became of the alert, so that it is sent once.
+    pub fn alert_sent(&self, clock: &Clock, delivered: bool, detail: &str) -> Result<(), Failure> {
+        self.dead.write(ALERT, &store::alert_file(clock, delivered, detail)?)
+    }
+}
+
+/// All runs on record in short, newest first.
+pub fn list(state: &Path) -> Result<Vec<RunSummary>, Failure> {
+    Ok(runs(state)?.iter().map(|run| summary(state, run)).collect())
+}
+
+/// Ids of all runs on record, newest first; those that began in the same second by their exact times.
+pub fn runs(state: &Path) -> Result<Vec<RunId>, Failure> {
+    let mut runs = state::runs(state)?;
+    let second = |run: &RunId| run.as_str()[..15].to_owned();
+    for same in runs.chunk_by_mut(|a, b| second(a) == second(b)).filter(|same| same.len() > 1) {
+        same.sort_by_cached_key(|run| {
+            std::cmp::Reverse(file::<RunFile>(state, run, RUN).ok().flatten().map(|about| about.began))
+        });
+    }
+    Ok(runs)
+}
+
+/// One run in short.
+pub fn summary(state: &Path, run: &RunId) -> RunSummary {
+    let mut notes = Vec::new();
+    let about = file::<RunFile>(state, run, RUN).unwrap_or_else(|note| {
+        notes.push(note);
+        None
+    });
+    let mut exit = || {
+        file::<ExitFile>(state, run, EXIT).unwrap_or_else(|note| {
+            notes.push(note);
+            None
+        })
+    };
+    let mut ended = exit();
+    let mut stands = RunState::Killed;
+    if ended.is_none() {
+        if state::is_alive(state, run).unwrap_or(false) {
+            stands = RunState::Running;
+        } else {
+            // It may have ended between the two looks.
+            ended = exit();
+        }
+    }
+    notes.dedup();
+    if let Some(ended) = &ended {
+        stands = RunState::Ended(ended.exit);
+    }
+    RunSummary {
+        run: run.clone(),
+        playbook: about.as_ref().map(|about| about.playbook.clone()).unwrap_or_default(),
+        began: about.map(|about| about.began),
+        state: stands,
+        millis: ended.as_ref().and_then(|ended| ended.millis),
+        bytes: ended.as_ref().map_or(0, |ended| ended.bytes),
+        warnings: ended.as_ref().map(|ended| ended.warnings.clone()).unwrap_or_default(),
+        failure: ended.and_then(|ended| ended.failure),
+        notes,
+    }
+}
+
+/// A JSON file of a run; `None` if it is not there, a note if it cannot be read.
+fn file<T: DeserializeOwned>(state: &Path, run: &RunId, name: &str) -> Result<Option<T>, String> {
+    let Some(text) = state::read(state, run, Path::new(name)).map_err(|failure| failure.to_string())? else {
+        return Ok(None);
+    };
+    serde_json::from_str(&text).map(Some).map_err(|error| match format_of(&text) {
+        Some(version) if version > FORMAT => newer(name, version),
+        _ => format!("`{name}` cannot be read: {error}"),
+    })
+}
+
+fn format_of(text: &str) -> Option<u32> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    u32::try_from(value.get("version")?.as_u64()?).ok()
+}
+
+fn newer(name: &str, version: u32) -> String {
+    format!("`{name}` was written by a newer Lifeboat (format {version}, this one reads {FORMAT})")
+}
+
+/// The run that `name` means: `latest`, the whole id, or the shortest unique prefix of it or of its letters.
+pub fn find(state: &Path, name: &str) -> Result<RunId, Failure> {
+    let runs = runs(state)?;
+    let Some(latest) = runs.first() else {
+        return Err(Failure::new(Code::Usage, format!("there is no run `{name}`"))
+            .caused_by("no run is on record yet")
+            .hint("Run a playbook first; `lifeboat playbooks` lists them."));
+    };
+    if name == "latest" {
+        return Ok(latest.clone());
+    }
+    let found: Vec<&RunId> = runs.iter().filter(|run| run.answers_to(name)).collect();
+    match found[..] {
+        [run] => Ok(run.clone()),
+        [] => {
+            let known = runs.iter().flat_map(|run| [run.as_str(), run.letters()]);
+            let meant = crate::base::diagnostic::did_you_mean(name, known);
+            Err(Failure::new(Code::Usage, format!("there is no run `{name}`")).hint(match meant {
+                Some(meant) => format!("Did you mean `{meant}`?"),
+                None => "`lifeboat history` lists the runs.".to_owned(),
+            }))
+        }
+        _ => {
+            let mut failure = Failure::new(Code::Usage, format!("`{name}` names {} runs", found.len()));
+            for run in found.iter().take(5) {
+                failure = failure.caused_by(run);
+            }
+            if found.len() > 5 {
+                failure = failure.caused_by(format!("and {} more", found.len() - 5));
+            }
+            Err(failure.hint("Name the run with more of its letters."))
+        }
+    }
+}
+
+/// The events of a run, as far as they can be read.
+pub fn events(state: &Path, run: &RunId) -> Result<Recording, Failure> {
+    let version =
+        state::read(state, run, Path::new(RUN))?.and_then(|text| format_of(&text)).unwrap_or(FORMAT);
+    Ok(parse(&state::read_events(state, run)?, version))
+}
+
+/// Reads events, one a line. A last line without its newline was being written when the process died.
+fn parse(text: &str, version: u32) -> Recording {
+    let (whole, torn) = text.rsplit_once('\n').unwrap_or(("", text));
+    let mut unreadable = 0_usize;
+    let mut events: Vec<Event> = Vec::new();
+    for line in whole.lines().filter(|line| !line.is_empty()) {
+        match serde_json::from_str(line) {
+            Ok(event) => events.push(event),
+            Err(_) => unreadable += 1,
+        }
+    }
+    let mut notes = Vec::new();
+    if unreadable > 0 {
+        let lines = if unreadable == 1 { "1 event".to_owned() } else { format!("{unreadable} events") };
+        notes.push(if version > FORMAT {
+            format!("{lines} cannot be read: written by a newer Lifeboat (format {version}, this one reads {FORMAT})")
+        } else {
+            format!("{lines} cannot be read")
+        });
+    }
+    if !torn.is_empty() {
+        match serde_json::from_str(torn) {
+            Ok(event) => events.push(event),
+            Err(_) => notes.push("the last event is torn: the run ended while it was written".to_owned()),
+        }
+    }
+    Recording { events, notes }
+}
+
+/// Text of a file of the run as places name it, as it was when it ran.
+pub fn source(state: &Path, run: &RunId, name: &str) -> Option<String> {
+    let about = file::<RunFile>(state, run, RUN).ok()??;
+    state::read(state, run, Path::new(about.sources.get(name)?)).ok()?
+}
+
+/// What became of a run's alert; `None` if nothing was sent.
+pub fn alert(state: &Path, run: &RunId) -> Option<AlertFile> {
+    file(state, run, ALERT).ok()?
+}
+
+/// The runs whose process is gone without an end, and whose alert was not sent. Each is taken over: as long as the value
+/// lives, no other process gets it.
+pub fn killed(state: &Path) -> Result<Vec<KilledRun>, Failure> {
+    let mut found = Vec::new();
+    let untold = |run: &RunId| !state::has(state, run, EXIT) && !state::has(state, run, ALERT);
+    for run in runs(state)?.into_iter().filter(untold) {
+        let Some(dead) = DeadRun::take(state, &run)? else { continue };
+        // It may have ended, or been told of, before it was taken over.
+        if !untold(&run) {
+            continue;
+        }
+        let about = file::<RunFile>(state, &run, RUN).ok().flatten();
+        let alert = events(state, &run)?.events.into_iter().rev().find_map(|event| match event.what {
+            What::AlertSet(alert) => Some(alert),
+            _ => None,
+        });
+        found.push(KilledRun {
+            playbook: about.as_ref().map(|about| about.playbook.clone()).unwrap_or_default(),
+            began: about.map(|about| about.began),
+            alert,
+            run,
+            dead,
+        });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::event::Level;
+    use proptest::prelude::*;
+
+    fn recorded(n: usize) -> (Vec<Event>, String) {
+        let time = DateTime::parse_from_rfc3339("2025-11-10T02:00:00+01:00").unwrap();
+        let events: Vec<Event> = (0..n)
+            .map(|i| Event {
+                time,
+                what: What::Log { level: Level::Info, message: format!("é {i}\n\"{i}\"") },
+            })
+            .collect();
+        let text = events.iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect();
+        (events, text)
+    }
+
+    #[test]
+    fn events_of_a_newer_format_are_read_as_far_as_they_are_known() {
+        let (events, mut text) = recorded(2);
+        text.push_str("{\"time\":\"2025-11-10T02:00:00+01:00\",\"what\":{\"event\":\"unheard_of\"}}\n");
+        assert_eq!(
+            parse(&text, 7),
+            Recording {
+                events: events.clone(),
+                notes: vec![
+                    "1 event cannot be read: written by a newer Lifeboat (format 7, this one reads 1)".into()
+                ]
+            }
+        );
+        assert_eq!(parse(&text, 1).notes, ["1 event cannot be read"]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_torn_tail_costs_at_most_the_last_event(n in 1_usize..8, cut in 0_usize..2000) {
+            let (events, text) = recorded(n);
+            let cut = cut % (text.len() + 1);
+            // Cutting may tear a character; the reader sees what a lossy decoding makes of it.
+            let left = String::from_utf8_lossy(&text.as_bytes()[..cut]).into_owned();
+            let whole = text.as_bytes()[..cut].iter().filter(|&&byte| byte == b'\n').count();
+            let read = parse(&left, 1);
+            prop_assert!(read.events.len() == whole || (read.events.len() == whole + 1 && read.notes.is_empty()));
+            prop_assert_eq!(&read.events[..], &events[..read.events.len()]);
+            let torn = read.events.len() == whole && !left.is_empty() && !left.ends_with('\n');
+            prop_assert_eq!(read.notes.len(), usize::from(torn));
+        }
+
+        #[test]
+        fn garbage_in_the_middle_costs_only_itself(n in 1_usize..6, at in 0_usize..6, junk in "[^\n]{1,40}") {
+            let (events, text) = recorded(n);
+            let mut lines: Vec<&str> = text.lines().collect();
+            lines.insert(at.min(n), &junk);
+            let read = parse(&(lines.join("\n") + "\n"), 1);
+            prop_assert_eq!(read.events, events);
+            let blank = junk.is_empty() || junk == "\r";
+            prop_assert_eq!(read.notes.len(), usize::from(!blank));
+        }
+    }
+}

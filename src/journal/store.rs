@@ -1,0 +1,275 @@
+//! Recording one run.
+
+use crate::base::event::{Event, EventSink, What};
+use crate::base::failure::{Code, Exit, Failure};
+use crate::base::ids::RunId;
+use crate::base::plan::Touch;
+use crate::base::secret::Masker;
+use crate::journal::retention;
+use crate::sys::clock::Clock;
+use crate::sys::effects::IntentLog;
+use crate::sys::host::Host;
+use crate::sys::state::{self, Reserve, RunFiles};
+use chrono::{DateTime, FixedOffset};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Version of the journal's format that this build writes.
+pub const FORMAT: u32 = 1;
+
+pub(crate) const RUN: &str = "run.json";
+pub(crate) const EXIT: &str = "exit.json";
+pub(crate) const ALERT: &str = "alert.json";
+
+/// Children's output beyond this many bytes of a run is not recorded: a child that babbles must not fill the disk.
+const OUTPUT_LIMIT: usize = 16 << 20;
+
+/// `run.json`: what is known when a run begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunFile {
+    /// Format version.
+    pub version: u32,
+    /// Its id.
+    pub run: RunId,
+    /// Playbook name.
+    pub playbook: String,
+    /// Process id.
+    pub pid: u32,
+    /// When it began.
+    pub began: DateTime<FixedOffset>,
+    /// Version of Lifeboat.
+    #[serde(default)]
+    pub lifeboat: String,
+    /// Files as places name them, and where in the run's folder their text is kept.
+    #[serde(default)]
+    pub sources: BTreeMap<String, String>,
+}
+
+/// `exit.json`: how a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExitFile {
+    /// Format version.
+    pub version: u32,
+    /// How.
+    pub exit: Exit,
+    /// When.
+    pub ended: DateTime<FixedOffset>,
+    /// Milliseconds it took, as far as the run said so.
+    #[serde(default)]
+    pub millis: Option<u64>,
+    /// Bytes of the backups it made.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Warnings and tolerated failures.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// The failure that ended it.
+    #[serde(default)]
+    pub failure: Option<Failure>,
+}
+
+/// `alert.json`: what became of the run's alert.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlertFile {
+    /// Format version.
+    pub version: u32,
+    /// When.
+    pub at: DateTime<FixedOffset>,
+    /// Whether the receiver accepted it.
+    pub delivered: bool,
+    /// Receiver's host, or why it failed.
+    pub detail: String,
+}
+
+/// What a record begins with.
+#[derive(Clone, Debug)]
+pub struct NewRun<'a> {
+    /// Its id.
+    pub run: &'a RunId,
+    /// Playbook name.
+    pub playbook: &'a str,
+    /// The playbook's file as places name it.
+    pub file: &'a str,
+    /// Its text.
+    pub source: &'a str,
+    /// Modules: name as places say it, and text.
+    pub modules: &'a [(String, String)],
+    /// What it may use when the journal's disk is full.
+    pub reserve: Reserve,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    /// Backups that the run planned to make, by path.
+    planned: BTreeSet<PathBuf>,
+    bytes: u64,
+    output: usize,
+    ended: Option<(Option<u64>, Vec<String>, Option<Failure>)>,
+    lost: Option<Failure>,
+}
+
+/// The record of a run that is going on. Dropped without [`RunRecord::end`], it is the record of a killed run.
+#[derive(Debug)]
+pub struct RunRecord {
+    files: RunFiles,
+    clock: Clock,
+    masker: Masker,
+    tally: Mutex<Tally>,
+}
+
+impl RunRecord {
+    /// Begins a record below the host's state folder. Old records beyond retention are removed on the way.
+    pub fn begin(host: &Host, new: &NewRun<'_>) -> Result<Self, Failure> {
+        let mut sources = BTreeMap::from([(new.file.to_owned(), "playbook.rhai".to_owned())]);
+        let mut files = vec![(PathBuf::from("playbook.rhai"), new.source.to_owned())];
+        for (name, text) in new.modules {
+            let kept = format!("modules/{}.rhai", name.trim_end_matches(".rhai"));
+            if sources.insert(name.clone(), kept.clone()).is_none() {
+                files.push((kept.into(), text.clone()));
+            }
+        }
+        let about = RunFile {
+            version: FORMAT,
+            run: new.run.clone(),
+            playbook: new.playbook.to_owned(),
+            pid: state::process_id(),
+            began: host.began().fixed_offset(),
+            lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
+            sources,
+        };
+        files.push((RUN.into(), json(&about)?));
+        // What cannot be tidied up now will be by a later run; it must not keep this one from its work.
+        let _ = retention::apply(host.state(), host.clock().now());
+        let files = RunFiles::create(host.state(), new.run, &files, new.reserve)?;
+        state::top_up_host(host.state());
+        Ok(Self {
+            files,
+            clock: host.clock().clone(),
+            masker: host.masker().clone(),
+            tally: Mutex::default(),
+        })
+    }
+
+    /// The run's folder.
+    pub fn dir(&self) -> &Path {
+        self.files.dir()
+    }
+
+    /// Lets the run use the host's reserve from now on: for rotation and clean-up, which make space.
+    pub fn allow_host_reserve(&self) {
+        self.files.allow_host_reserve();
+    }
+
+    /// Notes what became of the run's alert.
+    pub fn alert_sent(&self, delivered: bool, detail: &str) -> Result<(), Failure> {
+        self.files.write(ALERT, &alert_file(&self.clock, delivered, &self.masker.mask(detail))?)
+    }
+
+    /// Ends the record. Milliseconds, warnings and failure are those of the `RunEnded` event, which comes before.
+    pub fn end(&self, exit: Exit) -> Result<(), Failure> {
+        let mut tally = self.tally();
+        let (millis, warnings, failure) = tally.ended.take().unwrap_or_default();
+        let file = ExitFile {
+            version: FORMAT,
+            exit,
+            ended: self.clock.now().fixed_offset(),
+            millis,
+            bytes: tally.bytes,
+            warnings,
+            failure,
+        };
+        drop(tally);
+        self.files.write(EXIT, &json(&file)?)?;
+        self.files.end();
+        Ok(())
+    }
+
+    /// The failure that lost an event, if one was lost.
+    pub fn lost(&self) -> Option<Failure> {
+        self.tally().lost.clone()
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl EventSink for RunRecord {
+    fn event(&self, event: &Event) {
+        if matches!(event.what, What::Progress(_)) || !self.tally().note(&event.what) {
+            return;
+        }
+        let written = line(event).and_then(|line| self.files.append(&line, false));
+        if let Err(failure) = written {
+            self.tally().lost.get_or_insert(failure);
+        }
+    }
+}
+
+impl IntentLog for RunRecord {
+    fn record(&self, number: u64, intent: &str) -> Result<(), Failure> {
+        let broken = |failure: Failure| {
+            let mut told =
+                Failure::new(Code::Journal, "the journal cannot be written, so nothing is destroyed")
+                    .caused_by(&failure);
+            told.hints = failure.hints;
+            told
+        };
+        if let Some(failure) = self.lost() {
+            return Err(broken(failure));
+        }
+        let what = What::Intent { number, intent: self.masker.mask(intent) };
+        let event = Event { time: self.clock.now().fixed_offset(), what };
+        line(&event).and_then(|line| self.files.append(&line, true)).map_err(broken)
+    }
+}
+
+impl Tally {
+    /// Takes note of an event; false if it is not to be recorded.
+    fn note(&mut self, what: &What) -> bool {
+        match what {
+            What::Planned { plan, .. } => {
+                self.planned.extend(plan.touches.iter().filter_map(|touch| match touch {
+                    Touch::BackupMade(backup) => Some(backup.path.clone()),
+                    _ => None,
+                }))
+            }
+            What::ActionEnded { output, .. } => self.bytes += self.made(output),
+            What::Output { line, .. } => {
+                self.output = self.output.saturating_add(line.len());
+                return self.output <= OUTPUT_LIMIT;
+            }
+            What::RunEnded { millis, warnings, failure, .. } => {
+                self.ended = Some((Some(*millis), warnings.clone(), failure.clone()));
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Bytes of the backup that an action made as planned; each counts once.
+    fn made(&mut self, output: &serde_json::Value) -> u64 {
+        let path = output.get("path").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let size = output.get("size").and_then(|size| size.as_u64().or_else(|| size.get("now")?.as_u64()));
+        if self.planned.remove(Path::new(path)) { size.unwrap_or_default() } else { 0 }
+    }
+}
+
+/// Content of `alert.json`.
+pub(crate) fn alert_file(clock: &Clock, delivered: bool, detail: &str) -> Result<String, Failure> {
+    json(&AlertFile { version: FORMAT, at: clock.now().fixed_offset(), delivered, detail: detail.to_owned() })
+}
+
+fn json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(no_json)
+}
+
+fn line(event: &Event) -> Result<String, Failure> {
+    serde_json::to_string(event).map(|text| text + "\n").map_err(no_json)
+}
+
+fn no_json(error: serde_json::Error) -> Failure {
+    Failure::new(Code::Internal, "cannot write a record as JSON").caused_by(error)
+}

@@ -1,0 +1,284 @@
+//! Launches a run: what stands between a playbook's name and its exit code, whoever asks for it.
+//!
+//! Lint, parameters, policy, session, journal, run, alert, end: in this order, for commands, schedules and watches alike.
+
+use crate::base::event::{Event, EventSink, Events, Mode, What};
+use crate::base::failure::{Code, Exit, Failure};
+use crate::base::ids::RunId;
+use crate::base::units;
+use crate::engine::alert;
+use crate::engine::policy::Policy;
+use crate::engine::session::{LiveRun, Session};
+use crate::journal::daily::DailyLog;
+use crate::journal::reader;
+use crate::journal::store::{NewRun, RunRecord};
+use crate::script::grants::grants;
+use crate::script::header::{Header, read};
+use crate::script::library::{Library, Origin, Playbook};
+use crate::script::lint::{Finding, Reserved, of_program};
+use crate::script::param::Kind;
+use crate::script::parameters::{Given, ParamValue, Values, values};
+use crate::script::program::{Program, Unit};
+use crate::script::runtime::{self, ScriptParam};
+use crate::script::surface::Surface;
+use crate::sys::host::Host;
+use crate::sys::state::Reserve;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A playbook that was read and checked, with nothing run.
+pub struct Checked {
+    /// Playbook and modules as compiled.
+    pub program: Program,
+    /// The header, or why it cannot be read.
+    pub header: Result<Header, Failure>,
+    /// What lint found.
+    pub findings: Vec<Finding>,
+}
+
+impl Checked {
+    /// The first finding that forbids a run.
+    pub fn error(&self) -> Option<&Failure> {
+        self.findings.iter().find(|finding| finding.error).map(|finding| &finding.failure)
+    }
+}
+
+/// What is to be run, and how.
+pub struct Launch<'a> {
+    /// Playbooks and modules.
+    pub library: &'a Library,
+    /// The playbook.
+    pub playbook: &'a Playbook,
+    /// What the command line gives.
+    pub given: &'a Given,
+    /// Live or dry.
+    pub mode: Mode,
+    /// Names that playbooks may not use.
+    pub reserved: &'a Reserved,
+    /// Who else wants the events: screen, `--json`.
+    pub sinks: Vec<Events>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Landed {
+    /// Its exit code.
+    pub exit: Exit,
+    /// Its id; a dry run has none on record.
+    pub run: Option<RunId>,
+    /// What lint found; with an error among them nothing was run.
+    pub findings: Vec<Finding>,
+    /// The failure that ended it.
+    pub failure: Option<Failure>,
+}
+
+/// Reads and checks a playbook; runs nothing.
+pub fn examine(library: &Library, playbook: &Playbook, reserved: &Reserved) -> Checked {
+    let program = Program::of(library, playbook);
+    let header = program.playbook().map(|unit| read(&unit.ast, &playbook.file));
+    let findings = of_program(&program, header.as_ref(), library, playbook, reserved);
+    let header = header.unwrap_or_else(|| {
+        let first = program.failures.first().cloned();
+        Err(first
+            .unwrap_or_else(|| Failure::new(Code::Playbook, format!("`{}` does not compile", playbook.file))))
+    });
+    Checked { program, header, findings }
+}
+
+/// Runs a playbook and sees its run through to its end: exit code, journal record, alert.
+pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
+    let checked = examine(launch.library, launch.playbook, launch.reserved);
+    let refused = |failure: Failure, findings: Vec<Finding>| Landed {
+        exit: failure.code.exit(),
+        run: None,
+        findings,
+        failure: Some(failure),
+    };
+    if let Some(failure) = checked.error().cloned() {
+        return Landed { failure: None, ..refused(failure, checked.findings) };
+    }
+    let Checked { program, header, findings } = checked;
+    let resolved = header
+        .and_then(|header| Ok((values(&header.params, launch.given, host.env(), host.masker())?, header)));
+    let (values, header) = match resolved {
+        Ok(resolved) => resolved,
+        Err(failure) => return refused(failure, findings),
+    };
+    let policy = Policy::new(grants(&program, &header, &values, host));
+    let run = RunId::new(host.began(), &host.letters());
+    let result = match launch.mode {
+        Mode::DryRun => {
+            host.listen(Arc::new(Fan(launch.sinks.clone())));
+            begin(host, &launch, &program, &values, &run);
+            let session = Arc::new(Session::dry(host.clone(), policy));
+            Ok(conduct(host, &launch, session, &header, &values))
+        }
+        Mode::Live => live(host, &launch, &program, policy, &header, &values, &run),
+    };
+    match result {
+        Err(failure) => refused(failure, findings),
+        Ok((exit, failure)) => {
+            Landed { exit, run: (launch.mode == Mode::Live).then_some(run), findings, failure }
+        }
+    }
+}
+
+fn live(
+    host: &Arc<Host>,
+    launch: &Launch<'_>,
+    program: &Program,
+    policy: Policy,
+    header: &Header,
+    values: &Values,
+    run: &RunId,
+) -> Result<(Exit, Option<Failure>), Failure> {
+    let modules: Vec<(String, String)> = program
+        .units
+        .iter()
+        .skip(1)
+        .map(|unit| (unit.source.file.clone(), unit.source.text.to_string()))
+        .collect();
+    let record = Arc::new(RunRecord::begin(
+        host,
+        &NewRun {
+            run,
+            playbook: &launch.playbook.name,
+            file: &launch.playbook.file,
+            source: &launch.playbook.source,
+            modules: &modules,
+            // What only frees space must work on a disk that has none.
+            reserve: if only_rotates(program) { Reserve::Host } else { Reserve::Own },
+        },
+    )?);
+    let log_host = Arc::downgrade(host);
+    let daily = DailyLog::new(host.project().join("logs"), move |failure| {
+        if let Some(host) = log_host.upgrade() {
+            host.warn(&failure.to_string());
+        }
+    });
+    let mut sinks: Vec<Events> = vec![record.clone(), Arc::new(daily)];
+    sinks.extend(launch.sinks.iter().cloned());
+    host.listen(Arc::new(Fan(sinks)));
+    tell_of_killed_runs(host);
+    begin(host, launch, program, values, run);
+    let live = LiveRun { run: run.to_string(), intents: record.clone() };
+    let session = Arc::new(Session::live(host.clone(), policy, live));
+    let ended = conduct(host, launch, session, header, values);
+    record.end(ended.0)?;
+    Ok(ended)
+}
+
+/// Runs the playbook in the session and ends the run.
+fn conduct(
+    host: &Arc<Host>,
+    launch: &Launch<'_>,
+    session: Arc<Session>,
+    header: &Header,
+    values: &Values,
+) -> (Exit, Option<Failure>) {
+    let began = host.clock().instant();
+    let result =
+        runtime::run(session.clone(), launch.library, launch.playbook, script_params(header, values));
+    let warnings = session.warnings();
+    let exit = match &result {
+        Err(failure) => failure.code.exit(),
+        Ok(_) if session.is_incomplete() => Exit::Partial,
+        Ok(_) if !warnings.is_empty() => Exit::Warnings,
+        Ok(_) => Exit::Success,
+    };
+    let (value, failure) = match result {
+        Ok(value) => (Some(value).filter(|value| !value.is_null()), None),
+        Err(failure) => (None, Some(failure)),
+    };
+    if launch.mode == Mode::Live {
+        let end = alert::End {
+            playbook: &launch.playbook.name,
+            exit,
+            failure: failure.as_ref(),
+            warnings: &warnings,
+        };
+        if let Some(alert) = alert::decide(host.alert(), end, host.clock().now()) {
+            alert::send(host, &alert);
+        }
+    }
+    let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    host.emit(What::RunEnded { exit, millis, failure: failure.clone(), warnings, value });
+    (exit, failure)
+}
+
+/// The parameters as the script gets them.
+fn script_params(header: &Header, values: &Values) -> BTreeMap<String, ScriptParam> {
+    let script = |name: &String, value: &ParamValue| match (value, header.param(name).map(|param| param.kind))
+    {
+        (ParamValue::Secret(secret), _) => ScriptParam::Secret(secret.clone()),
+        (ParamValue::Json(Value::String(text)), Some(Kind::Size)) => {
+            units::parse_bytes(text).map_or(ScriptParam::Plain(text.as_str().into()), ScriptParam::Size)
+        }
+        (ParamValue::Json(Value::String(text)), Some(Kind::Duration)) => units::parse_duration(text)
+            .map_or(ScriptParam::Plain(text.as_str().into()), ScriptParam::Duration),
+        (ParamValue::Json(value), _) => ScriptParam::Plain(value.clone()),
+    };
+    values.values.iter().map(|(name, value)| (name.clone(), script(name, value))).collect()
+}
+
+fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, run: &RunId) {
+    let mut code = Sha256::new();
+    for unit in &program.units {
+        code.update(unit.source.text.as_bytes());
+        code.update([0]);
+    }
+    host.emit(What::RunBegun {
+        run: run.clone(),
+        playbook: launch.playbook.name.clone(),
+        origin: match launch.playbook.origin {
+            Origin::Project => launch.playbook.file.clone(),
+            Origin::Embedded => "embedded".to_owned(),
+        },
+        code: code.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+        mode: launch.mode,
+        params: values.shown(),
+        pid: std::process::id(),
+        lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    if !values.from.is_empty() {
+        host.emit(What::Resolved {
+            what: "parameters".to_owned(),
+            value: values.from.len().to_string(),
+            from: values.from.clone(),
+        });
+    }
+}
+
+/// Tells the alert's receiver of runs that were killed since; they could not do it themselves.
+fn tell_of_killed_runs(host: &Arc<Host>) {
+    let Ok(killed) = reader::killed(host.state()) else { return };
+    for run in killed {
+        host.info(&format!("run {} of `{}` was killed before it ended", run.run, run.playbook));
+        let alert = alert::killed(&run.playbook, run.run.as_str(), host.clock().now());
+        let sent = alert::send(host, &alert);
+        // Not noted, it is sent once more by the next run: better twice than never.
+        let (delivered, detail) = sent.told();
+        let _ = run.alert_sent(host.clock(), delivered, &detail);
+    }
+}
+
+/// Whether the only effect that a program asks for is rotation.
+fn only_rotates(program: &Program) -> bool {
+    let effects: BTreeSet<&str> = Surface::new().effects.into_iter().collect();
+    let called: BTreeSet<String> =
+        program.units.iter().flat_map(Unit::called).filter(|name| effects.contains(name.as_str())).collect();
+    called.len() == 1 && called.contains("rotate")
+}
+
+/// Hands every event to each sink.
+struct Fan(Vec<Events>);
+
+impl EventSink for Fan {
+    fn event(&self, event: &Event) {
+        for sink in &self.0 {
+            sink.event(event);
+        }
+    }
+}

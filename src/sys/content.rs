@@ -1,0 +1,302 @@
+//! What the bytes of a backup say about themselves: a dump's end marker and tables, an archive's entries and end.
+
+use crate::base::backup::{Content, TableContent};
+use crate::base::failure::{Code, Failure};
+use crate::sys::postgres::contents::Contents;
+use crate::sys::postgres::scan::{ScanError, Scanner};
+use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+/// What was found in the content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Whether the content was read to its end without a problem.
+    pub complete: bool,
+    /// What was checked.
+    pub checks: Vec<&'static str>,
+    /// What is wrong.
+    pub problems: Vec<String>,
+    /// Tables of a dump, by name.
+    pub tables: Vec<TableContent>,
+    /// Entries of an archive.
+    pub entries: Option<u64>,
+}
+
+/// Reads content that arrives in pieces.
+pub enum Reading {
+    /// A plain dump.
+    Sql(Box<SqlReading>),
+    /// A tar archive.
+    Tar(TarReading),
+    /// Bytes that say nothing about themselves.
+    Opaque,
+}
+
+impl Reading {
+    /// A reading of that kind of content.
+    pub fn of(content: Content) -> Self {
+        match content {
+            Content::Sql => Self::Sql(Box::default()),
+            Content::Tar => Self::Tar(TarReading::begin()),
+            Content::File => Self::Opaque,
+        }
+    }
+
+    /// Reads on.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        match self {
+            Self::Sql(sql) => sql.take(bytes),
+            Self::Tar(tar) => tar.take(bytes),
+            Self::Opaque => {}
+        }
+        Ok(())
+    }
+
+    /// What was found.
+    pub fn end(self) -> Result<Findings, Failure> {
+        match self {
+            Self::Sql(sql) => Ok(sql.end()),
+            Self::Tar(tar) => tar.end(),
+            Self::Opaque => Ok(Findings { complete: true, ..Findings::default() }),
+        }
+    }
+}
+
+/// The reading of a dump.
+#[derive(Default)]
+pub struct SqlReading {
+    scanner: Scanner,
+    contents: Contents,
+    error: Option<ScanError>,
+}
+
+impl SqlReading {
+    fn take(&mut self, bytes: &[u8]) {
+        if self.error.is_some() {
+            return;
+        }
+        let mut rest = bytes;
+        loop {
+            match self.scanner.next(&mut rest) {
+                Ok(Some(segment)) => self.contents.observe(&segment),
+                Ok(None) => return,
+                Err(error) => {
+                    self.error = Some(error);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn end(mut self) -> Findings {
+        if self.error.is_none() {
+            match self.scanner.end() {
+                Ok(Some(segment)) => self.contents.observe(&segment),
+                Ok(None) => {}
+                Err(error) => self.error = Some(error),
+            }
+        }
+        let mut findings = Findings { checks: vec!["end marker"], ..Findings::default() };
+        if let Some(error) = self.error {
+            findings.problems.push(error.to_string());
+            return findings;
+        }
+        if !self.contents.ended() {
+            findings.problems.push("the dump's end marker is missing".to_owned());
+        }
+        if let Some(foreign) = self.contents.foreign_command() {
+            findings
+                .problems
+                .push(format!("line {}: a dump does not hold the command `{}`", foreign.line, foreign.text));
+        }
+        findings.tables = self.contents.tables();
+        match self.contents.summary() {
+            Ok(None) => {}
+            Ok(Some(summary)) => {
+                findings.checks.push("row counts and fingerprints");
+                findings.problems.extend(difference(summary, &findings.tables));
+            }
+            Err(error) => findings.problems.push(error.to_string()),
+        }
+        findings.complete = findings.problems.is_empty();
+        findings
+    }
+}
+
+/// The first table in which a summary and what was read differ.
+fn difference(summary: &[TableContent], read: &[TableContent]) -> Option<String> {
+    let of = |tables: &[TableContent], name: &str| tables.iter().find(|table| table.table == name).cloned();
+    for table in summary {
+        match of(read, &table.table) {
+            None => return Some(format!("table {} is missing", table.table)),
+            Some(found) if found.rows != table.rows => {
+                return Some(format!(
+                    "table {} has {} rows instead of {}",
+                    table.table, found.rows, table.rows
+                ));
+            }
+            Some(found) if found.fingerprint != table.fingerprint => {
+                return Some(format!("table {} has other content than when it was dumped", table.table));
+            }
+            Some(_) => {}
+        }
+    }
+    read.iter()
+        .find(|table| of(summary, &table.table).is_none())
+        .map(|table| format!("table {} is not in the dump's summary", table.table))
+}
+
+/// The reading of an archive, by a thread of its own, since the tar reader pulls.
+pub struct TarReading {
+    pipe: Option<SyncSender<Vec<u8>>>,
+    reader: JoinHandle<Result<u64, String>>,
+}
+
+impl TarReading {
+    fn begin() -> Self {
+        let (pipe, pieces) = sync_channel(8);
+        let reader =
+            std::thread::spawn(move || read_tar(Pieces { pieces, current: io::Cursor::new(Vec::new()) }));
+        Self { pipe: Some(pipe), reader }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        // A reader that has found a problem does not listen any more.
+        if let Some(pipe) = &self.pipe
+            && pipe.send(bytes.to_vec()).is_err()
+        {
+            self.pipe = None;
+        }
+    }
+
+    fn end(mut self) -> Result<Findings, Failure> {
+        drop(self.pipe.take());
+        let read = self
+            .reader
+            .join()
+            .map_err(|_| Failure::new(Code::Internal, "the reader of the archive panicked"))?;
+        Ok(match read {
+            Ok(entries) => Findings {
+                complete: true,
+                checks: vec!["archive"],
+                entries: Some(entries),
+                ..Findings::default()
+            },
+            Err(problem) => {
+                Findings { checks: vec!["archive"], problems: vec![problem], ..Findings::default() }
+            }
+        })
+    }
+}
+
+fn read_tar(pieces: Pieces) -> Result<u64, String> {
+    let mut archive = tar::Archive::new(Tail::new(pieces));
+    let mut entries = 0;
+    let damaged = |error: io::Error| format!("the archive is damaged: {error}");
+    for entry in archive.entries().map_err(damaged)? {
+        let mut entry = entry.map_err(damaged)?;
+        io::copy(&mut entry, &mut io::sink()).map_err(damaged)?;
+        entries += 1;
+    }
+    let mut tail = archive.into_inner();
+    io::copy(&mut tail, &mut io::sink()).map_err(damaged)?;
+    if tail.ends_with_zeros() { Ok(entries) } else { Err("the archive's end is missing".to_owned()) }
+}
+
+/// The pieces as one stream.
+struct Pieces {
+    pieces: Receiver<Vec<u8>>,
+    current: io::Cursor<Vec<u8>>,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let n = self.current.read(buffer)?;
+            if n > 0 || buffer.is_empty() {
+                return Ok(n);
+            }
+            match self.pieces.recv() {
+                Ok(piece) => self.current = io::Cursor::new(piece),
+                Err(_) => return Ok(0),
+            }
+        }
+    }
+}
+
+/// Counts the zeros at the end: an archive ends with two blocks of 512 of them, which the tar reader does not ask for.
+struct Tail {
+    inner: Pieces,
+    zeros: u64,
+}
+
+impl Tail {
+    fn new(inner: Pieces) -> Self {
+        Self { inner, zeros: 0 }
+    }
+
+    fn ends_with_zeros(&self) -> bool {
+        self.zeros >= 1024
+    }
+}
+
+impl Read for Tail {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        let trailing = buffer[..n].iter().rev().take_while(|byte| **byte == 0).count() as u64;
+        self.zeros = if trailing == n as u64 { self.zeros + trailing } else { trailing };
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tar() -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for name in ["a", "b"] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(700);
+            tar.append_data(&mut header, name, &[b'x'; 700][..]).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    fn read(content: Content, bytes: &[u8]) -> Findings {
+        let mut reading = Reading::of(content);
+        for piece in bytes.chunks(100) {
+            reading.take(piece).unwrap();
+        }
+        reading.end().unwrap()
+    }
+
+    #[test]
+    fn an_archive_is_read_to_its_end() {
+        let whole = tar();
+        let findings = read(Content::Tar, &whole);
+        assert_eq!((findings.complete, findings.entries, findings.problems.len()), (true, Some(2), 0));
+        // Cut behind the last entry, where its reader does not notice.
+        let cut = read(Content::Tar, &whole[..whole.len() - 1024]);
+        assert_eq!(cut.problems, ["the archive's end is missing"]);
+        assert!(!cut.complete);
+        assert!(read(Content::Tar, &whole[..1300]).problems[0].starts_with("the archive is damaged: "));
+        let mut flipped = whole.clone();
+        flipped[1536 + 3] ^= 1;
+        assert!(read(Content::Tar, &flipped).problems[0].starts_with("the archive is damaged: "));
+    }
+
+    #[test]
+    fn a_dump_without_its_end_marker_is_not_complete() {
+        let dump = b"-- PostgreSQL database dump\n\nCOPY public.t (a) FROM stdin;\n1\n\\.\n";
+        let findings = read(Content::Sql, dump);
+        assert_eq!(findings.problems, ["the dump's end marker is missing"]);
+        let mut whole = dump.to_vec();
+        whole.extend_from_slice(b"\n--\n-- PostgreSQL database dump complete\n--\n");
+        let findings = read(Content::Sql, &whole);
+        assert_eq!((findings.complete, findings.tables.len(), findings.tables[0].rows), (true, 1, 1));
+        let cut = read(Content::Sql, &dump[..dump.len() - 3]);
+        assert_eq!(cut.problems, ["the data of table `public.t`, which begins at line 3, has no end"]);
+    }
+}

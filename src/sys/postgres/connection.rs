@@ -1,0 +1,409 @@
+//! Sessions with a server. Every wait ends when the run is asked to end, and then the server is asked to stop too.
+
+use crate::base::failure::{Code, Failure};
+use crate::base::units;
+use crate::sys::host::Host;
+use crate::sys::postgres::refusal;
+use crate::sys::postgres::settings::{Settings, SslMode};
+use crate::sys::postgres::tls;
+use crate::sys::postgres::version::Version;
+use futures_util::StreamExt as _;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
+use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// How much longer than the server's own time limit the answer is waited for, before the server counts as hung.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long asking the server to stop a query may take.
+const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+
+/// What every session sets, whatever database and role say, as far as the server knows the setting.
+///
+/// Time limits of a role must not cut a backup, text must mean the same in every session, rows must not be hidden by
+/// policies in silence, and views must not run code while tables are read (CVE-2024-7348). `lc_monetary` is pinned to
+/// the database's own value, since text of `money` depends on it.
+const PINS: &str = "\
+SET search_path = '';
+SELECT set_config(s.name, p.value, false) FROM (VALUES
+  ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
+  ('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'),
+  ('extra_float_digits', '3'), ('TimeZone', 'UTC'), ('bytea_output', 'hex'), ('standard_conforming_strings', 'on'),
+  ('row_security', 'off'), ('synchronize_seqscans', 'off'),
+  ('restrict_nonsystem_relation_kind', 'view, foreign-table'),
+  ('lc_monetary', (SELECT substr(c, 13) FROM pg_db_role_setting r, unnest(r.setconfig) c WHERE r.setrole = 0
+     AND r.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+     AND left(c, 12) = 'lc_monetary='))
+) p(name, value) JOIN pg_settings s ON lower(s.name) = lower(p.name) WHERE p.value IS NOT NULL";
+
+/// Text results: the names of the columns, and rows of values, `None` for null.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Names of the columns; empty if the statement returns no rows.
+    pub columns: Vec<String>,
+    /// Values as the server prints them.
+    pub rows: Vec<Vec<Option<String>>>,
+}
+
+enum Tls {
+    Never,
+    Rustls(MakeRustlsConnect),
+}
+
+/// A session with a server, pinned so that text means the same everywhere.
+pub struct Session {
+    host: Arc<Host>,
+    settings: Settings,
+    client: Client,
+    tls: Tls,
+    broken: Broken,
+    version: Version,
+    version_text: String,
+    superuser: bool,
+    limit: Mutex<Option<Duration>>,
+}
+
+/// What ended the connection, if the server said so before it hung up.
+type Broken = Arc<Mutex<Option<String>>>;
+
+/// Connects and pins the session. The password becomes known to the masker first.
+///
+/// # Errors
+/// `Connect`, with the server's or the system's words and the remedy.
+pub fn connect(host: &Arc<Host>, settings: &Settings) -> Result<Session, Failure> {
+    settings.tell(host.masker());
+    match open(host, settings)? {
+        Ok(session) => Ok(session),
+        Err(error) => {
+            let unknown = error.code() == Some(&SqlState::INVALID_CATALOG_NAME);
+            let databases = if unknown { names(host, settings) } else { Vec::new() };
+            Err(refusal::refused(settings, &error, &databases))
+        }
+    }
+}
+
+/// The names of the server's databases, as far as one of the usual ones lets us ask.
+fn names(host: &Arc<Host>, settings: &Settings) -> Vec<String> {
+    const NAMES: &str = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1";
+    ["postgres", "template1"]
+        .iter()
+        .find_map(|name| open(host, &settings.with_database(name)).ok()?.ok()?.rows(NAMES).ok())
+        .map(|found| found.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+        .unwrap_or_default()
+}
+
+fn open(host: &Arc<Host>, settings: &Settings) -> Result<Result<Session, Error>, Failure> {
+    use config::SslMode::{Disable, Prefer, Require};
+    let modes = match settings.sslmode {
+        // A socket of this machine is not encrypted, whatever is asked for, as in libpq.
+        _ if settings.is_socket() => (Disable, None),
+        SslMode::Disable => (Disable, None),
+        SslMode::Allow => (Disable, Some(Require)),
+        SslMode::Prefer => (Prefer, Some(Disable)),
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => (Require, None),
+    };
+    let (first, second) = modes;
+    match attempt(host, settings, first)? {
+        // Only the way of encryption is tried twice: a wrong password stays wrong.
+        Err(error) if is_about_encryption(&error) => match second {
+            Some(second) => attempt(host, settings, second),
+            None => Ok(Err(error)),
+        },
+        result => Ok(result),
+    }
+}
+
+fn attempt(
+    host: &Arc<Host>,
+    settings: &Settings,
+    mode: config::SslMode,
+) -> Result<Result<Session, Error>, Failure> {
+    let tls = match mode {
+        config::SslMode::Disable => Tls::Never,
+        _ => Tls::Rustls(tls::connector(settings)?),
+    };
+    let config = config_of(settings, mode);
+    let connecting = log_in(&config, &tls);
+    let result = match settings.connect_timeout {
+        None => host.wait(connecting)?,
+        Some(limit) => match host.wait(async { tokio::time::timeout(limit, connecting).await })? {
+            Ok(result) => result,
+            Err(_) => return Err(refusal::too_slow(settings, limit)),
+        },
+    };
+    Ok(result.map(|(client, broken, greeting)| Session {
+        host: host.clone(),
+        settings: settings.clone(),
+        client,
+        tls,
+        broken,
+        version: Version::from_number(greeting.number),
+        version_text: greeting.version,
+        superuser: greeting.superuser,
+        limit: Mutex::new(None),
+    }))
+}
+
+/// Whether the other way of encryption may fare better: the handshake failed, or the server has rules for each way.
+fn is_about_encryption(error: &Error) -> bool {
+    match error.code() {
+        Some(code) => *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        None => error.to_string().starts_with("error performing TLS handshake"),
+    }
+}
+
+fn config_of(settings: &Settings, mode: config::SslMode) -> Config {
+    let mut config = Config::new();
+    config
+        .host(&settings.host)
+        .port(settings.port)
+        .dbname(&settings.database)
+        .user(&settings.user)
+        .application_name("lifeboat")
+        .ssl_mode(mode)
+        .keepalives_idle(Duration::from_secs(60));
+    if let Some(address) = settings.hostaddr {
+        config.hostaddr(address);
+    }
+    if let Some(password) = &settings.password {
+        config.password(password.expose());
+    }
+    if let Some(options) = &settings.options {
+        config.options(options);
+    }
+    match settings.channel_binding.as_deref() {
+        Some("disable") => config.channel_binding(config::ChannelBinding::Disable),
+        Some("require") => config.channel_binding(config::ChannelBinding::Require),
+        _ => &mut config,
+    };
+    config
+}
+
+struct Greeting {
+    number: u32,
+    version: String,
+    superuser: bool,
+}
+
+async fn log_in(config: &Config, tls: &Tls) -> Result<(Client, Broken, Greeting), Error> {
+    let broken = Broken::default();
+    let client = match tls {
+        Tls::Never => {
+            let (client, connection) = config.connect(NoTls).await?;
+            tokio::spawn(attend(connection, broken.clone()));
+            client
+        }
+        Tls::Rustls(connector) => {
+            let (client, connection) = config.connect(connector.clone()).await?;
+            tokio::spawn(attend(connection, broken.clone()));
+            client
+        }
+    };
+    // On its own, for a role's time limit may be too short for the rest.
+    client.batch_execute("SET statement_timeout = 0").await?;
+    client.batch_execute(PINS).await?;
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version'), current_setting('server_version_num')::int, \
+             current_setting('is_superuser') = 'on'",
+            &[],
+        )
+        .await?;
+    let number: i32 = row.try_get(1)?;
+    let greeting = Greeting {
+        number: u32::try_from(number).unwrap_or_default(),
+        version: row.try_get(0)?,
+        superuser: row.try_get(2)?,
+    };
+    Ok((client, broken, greeting))
+}
+
+/// Moves bytes for as long as the connection lasts, and keeps the server's last words.
+async fn attend(connection: impl Future<Output = Result<(), Error>>, broken: Broken) {
+    if let Err(error) = connection.await {
+        *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal::innermost(&error));
+    }
+}
+
+impl Session {
+    /// The settings it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The server's version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The server's version as it names it: `15.18 (Debian 15.18-0+deb12u1)`.
+    pub fn version_text(&self) -> &str {
+        &self.version_text
+    }
+
+    /// Whether the role is a superuser, whom nothing inside the server holds back.
+    pub fn is_superuser(&self) -> bool {
+        self.superuser
+    }
+
+    /// Limits the time of every statement from now on; `None` for no limit.
+    pub fn limit(&self, limit: Option<Duration>) -> Result<(), Failure> {
+        let millis = limit.map_or(0, |limit| limit.as_millis().clamp(1, i32::MAX as u128));
+        self.run(&format!("SET statement_timeout = {millis}"))?;
+        *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = limit;
+        Ok(())
+    }
+
+    /// Runs statements and forgets what they return.
+    pub fn run(&self, sql: &str) -> Result<(), Failure> {
+        self.ask(&Asked::plain(sql), self.client.batch_execute(sql))
+    }
+
+    /// Runs one statement, and all its rows.
+    pub fn rows(&self, sql: &str) -> Result<Rows, Failure> {
+        self.rows_within(sql, u64::MAX).map(|rows| rows.0)
+    }
+
+    /// Runs one statement; reading ends when the rows are larger than `bytes`, and then the second value is true.
+    pub fn rows_within(&self, sql: &str, bytes: u64) -> Result<(Rows, bool), Failure> {
+        self.ask(&Asked::plain(sql), async {
+            let mut stream = std::pin::pin!(self.client.simple_query_raw(sql).await?);
+            let mut found = Rows::default();
+            let mut size = 0;
+            while let Some(message) = stream.next().await {
+                match message? {
+                    SimpleQueryMessage::RowDescription(columns) => {
+                        found.columns = columns.iter().map(|column| column.name().to_owned()).collect();
+                    }
+                    SimpleQueryMessage::Row(row) => {
+                        let values =
+                            (0..row.len()).map(|at| row.try_get(at).map(|value| value.map(str::to_owned)));
+                        let values: Vec<Option<String>> = values.collect::<Result<_, Error>>()?;
+                        size += values.iter().flatten().map(|value| value.len() as u64).sum::<u64>();
+                        if size > bytes {
+                            return Ok((found, true));
+                        }
+                        found.rows.push(values);
+                    }
+                    _ => {}
+                }
+            }
+            Ok((found, false))
+        })
+    }
+
+    /// Runs one statement that returns exactly one row.
+    pub fn one(&self, sql: &str) -> Result<Vec<Option<String>>, Failure> {
+        let mut found = self.rows(sql)?.rows;
+        match (found.pop(), found.is_empty()) {
+            (Some(row), true) => Ok(row),
+            _ => Err(Failure::new(Code::Query, format!("a query on `{}` failed", self.settings.database))
+                .caused_by("it returned another number of rows than one")),
+        }
+    }
+
+    /// Waits for an answer. On cancellation and after the time limit the server is asked to stop.
+    pub(super) fn ask<T>(
+        &self,
+        asked: &Asked<'_>,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Failure> {
+        let limit = *self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = self.host.clock().instant();
+        let waited = match limit {
+            None => self.host.wait(answer).map(Ok),
+            Some(limit) => self.host.wait(async { tokio::time::timeout(limit + GRACE, answer).await }),
+        };
+        let slow = limit.filter(|limit| began.elapsed() >= *limit);
+        match waited {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(error))) => Err(self.failed(asked, &error, slow)),
+            Ok(Err(_)) => {
+                self.cancel();
+                Err(self.too_slow(limit.unwrap_or_default()))
+            }
+            Err(cancelled) => {
+                self.cancel();
+                Err(cancelled)
+            }
+        }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Asks the server to stop what this session runs. The host's waits are over when a run is cancelled, so this one
+    /// has a short-lived runtime of its own. Nothing depends on its success: the server notices later by itself.
+    fn cancel(&self) {
+        let token = self.client.cancel_token();
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        let _ = runtime.block_on(async {
+            match &self.tls {
+                Tls::Never => tokio::time::timeout(CANCEL_LIMIT, token.cancel_query(NoTls)).await,
+                Tls::Rustls(tls) => tokio::time::timeout(CANCEL_LIMIT, token.cancel_query(tls.clone())).await,
+            }
+        });
+    }
+
+    fn too_slow(&self, limit: Duration) -> Failure {
+        Failure::new(
+            Code::TimedOut,
+            format!("a query on `{}` took longer than {}", self.settings.database, units::duration(limit)),
+        )
+    }
+
+    fn failed(&self, asked: &Asked<'_>, error: &Error, slow: Option<Duration>) -> Failure {
+        if let Some(refusal) = error.as_db_error() {
+            if let (&SqlState::QUERY_CANCELED, Some(limit)) = (refusal.code(), slow) {
+                return self.too_slow(limit);
+            }
+            let failure =
+                Failure::new(Code::Query, format!("a query on `{}` failed", self.settings.database));
+            return said(failure, asked, refusal);
+        }
+        if error.is_closed() || self.client.is_closed() {
+            let words = self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            return Failure::new(Code::Connect, format!("the connection to `{}` broke", self.settings))
+                .caused_by(words.unwrap_or_else(|| "the server hung up".to_owned()));
+        }
+        Failure::new(Code::Query, format!("a query on `{}` failed", self.settings.database))
+            .caused_by(refusal::innermost(error))
+    }
+}
+
+/// A statement as it was sent and as it was written.
+pub(super) struct Asked<'a> {
+    /// What people wrote.
+    pub sql: &'a str,
+    /// How many characters were sent before it.
+    pub before: usize,
+}
+
+impl<'a> Asked<'a> {
+    pub fn plain(sql: &'a str) -> Self {
+        Self { sql, before: 0 }
+    }
+}
+
+/// Adds the server's words: message with SQLSTATE, detail, the line it means, and its hint.
+fn said(failure: Failure, asked: &Asked<'_>, refusal: &DbError) -> Failure {
+    let mut failure = failure.caused_by(format!("{} ({})", refusal.message(), refusal.code().code()));
+    if let Some(detail) = refusal.detail() {
+        failure = failure.caused_by(detail.trim_end_matches('.'));
+    }
+    if let Some(ErrorPosition::Original(position)) = refusal.position() {
+        let at = (*position as usize).saturating_sub(1 + asked.before);
+        let number = asked.sql.chars().take(at).filter(|c| *c == '\n').count();
+        if let Some(line) = asked.sql.lines().nth(number) {
+            failure = failure.caused_by(format!("at line {}: {}", number + 1, line.trim()));
+        }
+    }
+    match refusal.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

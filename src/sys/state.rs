@@ -1,0 +1,424 @@
+//! Files of the journal. Closed to actions: what a playbook does never reaches them but as events.
+//!
+//! *Problem*: the record of a run must tell a run that was killed from one that still works, and must be writable on a
+//! full disk, or the disk forbids its own clean-up. *Decision*: the live process holds a flock on `run.lock`, which the
+//! kernel frees with it; each run preallocates a reserve, and clean-up may use a second one that the host keeps.
+//! *Rejected*: process ids in a file, which are used again after a reboot.
+
+use crate::base::failure::{Code, Failure};
+use crate::base::ids::RunId;
+use crate::sys::fs;
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Bytes that each run sets aside for its own journal.
+pub const RUN_RESERVE: u64 = 64 << 10;
+/// Bytes that the host sets aside for runs that free space.
+pub const HOST_RESERVE: u64 = 1 << 20;
+
+const EVENTS: &str = "events.jsonl";
+const LOCK: &str = "run.lock";
+const RESERVE: &str = "reserve";
+const MAKING: &str = ".part";
+const LEAVING: &str = ".gone";
+/// A folder without a lock is that of a run which is just being made, unless it is older than this.
+const MAKING_TAKES: Duration = Duration::from_secs(3600);
+
+/// What a run may use when the disk of the journal is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// What it set aside itself.
+    Own,
+    /// The host's as well: rotation and clean-up, which make space.
+    Host,
+}
+
+/// The files of a run that is being recorded.
+#[derive(Debug)]
+pub struct RunFiles {
+    state: PathBuf,
+    dir: PathBuf,
+    events: Mutex<Tail>,
+    host: AtomicBool,
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct Tail {
+    file: File,
+    /// Length up to the last complete line.
+    length: u64,
+}
+
+impl RunFiles {
+    /// Makes the folder of a run with `files` (names relative to it) in it. It gets its name last, so that whoever sees it
+    /// sees it whole and locked.
+    pub fn create(
+        state: &Path,
+        run: &RunId,
+        files: &[(PathBuf, String)],
+        reserve: Reserve,
+    ) -> Result<Self, Failure> {
+        let made = match Self::make(state, run, files) {
+            Err(failure)
+                if failure.code == Code::DiskFull && reserve == Reserve::Host && release_host(state) =>
+            {
+                Self::make(state, run, files)
+            }
+            made => made,
+        };
+        let made = made.map_err(|failure| no_space(state, failure))?;
+        made.host.store(reserve == Reserve::Host, Ordering::Relaxed);
+        Ok(made)
+    }
+
+    fn make(state: &Path, run: &RunId, files: &[(PathBuf, String)]) -> Result<Self, Failure> {
+        let runs = state.join("runs");
+        fs::create_dir(&runs)?;
+        let making = runs.join(format!(".{run}{MAKING}"));
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&making)
+            .map_err(|error| Failure::io("create the folder", &making, &error))?;
+        let made = Self::fill(state, &making, &runs.join(run.as_str()), files);
+        if made.is_err() {
+            let _ = std::fs::remove_dir_all(&making);
+        }
+        made
+    }
+
+    fn fill(state: &Path, making: &Path, dir: &Path, files: &[(PathBuf, String)]) -> Result<Self, Failure> {
+        let lock = create_new(&making.join(LOCK))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| Failure::io("lock", &making.join(LOCK), &error.into()))?;
+        allocate(&making.join(RESERVE), RUN_RESERVE)?;
+        for (name, content) in files {
+            let path = making.join(inside(name));
+            if let Some(parent) = path.parent() {
+                fs::create_dir(parent)?;
+            }
+            let mut file = create_new(&path)?;
+            file.write_all(content.as_bytes())
+                .and_then(|()| file.sync_all())
+                .map_err(|error| Failure::io("write", &path, &error))?;
+        }
+        let events = create_new(&making.join(EVENTS))?;
+        if fs::exists(dir)? {
+            return Err(Failure::new(Code::Journal, format!("`{}` exists already", dir.display())));
+        }
+        std::fs::rename(making, dir).map_err(|error| Failure::io("create the folder", dir, &error))?;
+        fs::sync_dir(dir)?;
+        Ok(Self {
+            state: state.to_path_buf(),
+            dir: dir.to_path_buf(),
+            events: Mutex::new(Tail { file: events, length: 0 }),
+            host: AtomicBool::new(false),
+            _lock: lock,
+        })
+    }
+
+    /// The run's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Lets the run use the host's reserve from now on.
+    pub fn allow_host_reserve(&self) {
+        self.host.store(true, Ordering::Relaxed);
+    }
+
+    /// Appends one line to the events, which `line` ends with a newline; `durable` returns only when it is on stable storage.
+    pub fn append(&self, line: &str, durable: bool) -> Result<(), Failure> {
+        let mut tail = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let written = tail
+                .append(line.as_bytes())
+                .and_then(|()| if durable { tail.file.sync_data() } else { Ok(()) });
+            match written {
+                Ok(()) => {
+                    tail.length += line.len() as u64;
+                    return Ok(());
+                }
+                Err(error) if is_full(&error) && self.release() => {}
+                Err(error) => {
+                    // Half a line would read as the trace of a kill.
+                    let _ = tail.file.set_len(tail.length);
+                    return Err(Failure::io("write", &self.dir.join(EVENTS), &error));
+                }
+            }
+        }
+    }
+
+    /// Writes a file of the run, atomically and durably.
+    pub fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
+        loop {
+            match fs::replace(&self.dir.join(name), content.as_bytes(), "new") {
+                Err(failure) if failure.code == Code::DiskFull && self.release() => {}
+                written => return written,
+            }
+        }
+    }
+
+    /// Gives back what is set aside and no longer needed, and fills the host's reserve up again if there is space.
+    pub fn end(&self) {
+        let _ = std::fs::remove_file(self.dir.join(RESERVE));
+        top_up_host(&self.state);
+    }
+
+    /// Frees a reserve; false when there is none left.
+    fn release(&self) -> bool {
+        std::fs::remove_file(self.dir.join(RESERVE)).is_ok()
+            || (self.host.load(Ordering::Relaxed) && release_host(&self.state))
+    }
+}
+
+impl Tail {
+    /// Writes after the last complete line, so that what an earlier failure left behind is overwritten.
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.length))?;
+        self.file.write_all(line)
+    }
+}
+
+fn no_space(state: &Path, failure: Failure) -> Failure {
+    if failure.code != Code::DiskFull {
+        return failure;
+    }
+    let mut told =
+        Failure::new(Code::DiskFull, format!("there is no space for the journal in `{}`", state.display()))
+            .caused_by(&failure);
+    told.hints = failure.hints;
+    told
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// A path that stays inside its folder, whatever it says.
+fn inside(name: &Path) -> PathBuf {
+    name.components().filter(|part| matches!(part, Component::Normal(_))).collect()
+}
+
+fn create_new(path: &Path) -> Result<File, Failure> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| Failure::io("create", path, &error))
+}
+
+/// Makes a file whose blocks are really taken.
+fn allocate(path: &Path, size: u64) -> Result<(), Failure> {
+    let mut file = create_new(path)?;
+    let taken = match fallocate(&file, FallocateFlags::empty(), 0, size) {
+        // A file system that cannot preallocate still takes blocks for what is written.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+            io::copy(&mut io::repeat(0xa5).take(size), &mut file).map(|_| ()).and_then(|()| file.sync_all())
+        }
+        taken => taken.map_err(io::Error::from),
+    };
+    taken.map_err(|error| {
+        let _ = std::fs::remove_file(path);
+        Failure::io("set aside space in", path, &error)
+    })
+}
+
+fn release_host(state: &Path) -> bool {
+    std::fs::remove_file(state.join(RESERVE)).is_ok()
+}
+
+/// Fills the host's reserve up, if there is space for it; a host without one is told so when it is needed.
+pub fn top_up_host(state: &Path) {
+    let path = state.join(RESERVE);
+    if !path.exists() {
+        let _ = allocate(&path, HOST_RESERVE);
+    }
+}
+
+/// Id of this process.
+pub fn process_id() -> u32 {
+    std::process::id()
+}
+
+/// Ids of the runs on record, newest first.
+pub fn runs(state: &Path) -> Result<Vec<RunId>, Failure> {
+    let mut found: Vec<RunId> =
+        names(&state.join("runs"))?.iter().filter_map(|name| RunId::parse(name)).collect();
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(found)
+}
+
+fn names(dir: &Path) -> Result<Vec<String>, Failure> {
+    let reading = |error: &io::Error| Failure::io("list", dir, error);
+    match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(reading(&error)),
+        Ok(entries) => entries
+            .map(|entry| {
+                entry.map(|entry| entry.file_name().to_string_lossy().into_owned()).map_err(|e| reading(&e))
+            })
+            .collect(),
+    }
+}
+
+/// Folder of a run.
+pub fn folder(state: &Path, run: &RunId) -> PathBuf {
+    state.join("runs").join(run.as_str())
+}
+
+/// A file of a run as text; `None` if it is not there. Bytes that are not UTF-8 are replaced.
+pub fn read(state: &Path, run: &RunId, name: &Path) -> Result<Option<String>, Failure> {
+    read_text(&folder(state, run).join(inside(name)))
+}
+
+/// Whether a run has such a file.
+pub fn has(state: &Path, run: &RunId, name: &str) -> bool {
+    folder(state, run).join(name).exists()
+}
+
+/// The events of a run as written.
+pub fn read_events(state: &Path, run: &RunId) -> Result<String, Failure> {
+    Ok(read(state, run, Path::new(EVENTS))?.unwrap_or_default())
+}
+
+/// Bytes of a run's events from `offset` on, to follow them.
+pub fn read_events_from(state: &Path, run: &RunId, offset: u64) -> Result<Vec<u8>, Failure> {
+    read_from(&folder(state, run).join(EVENTS), offset)
+}
+
+/// A file as text; `None` if it is not there. Bytes that are not UTF-8 are replaced.
+pub fn read_text(path: &Path) -> Result<Option<String>, Failure> {
+    match std::fs::read(path) {
+        Ok(content) => Ok(Some(String::from_utf8_lossy(&content).into_owned())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(Failure::io("read", path, &error)),
+    }
+}
+
+/// What a file holds from `offset` on; nothing if it is not there.
+pub fn read_from(path: &Path, offset: u64) -> Result<Vec<u8>, Failure> {
+    let mut content = Vec::new();
+    match File::open(path) {
+        Ok(mut file) => file
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| file.read_to_end(&mut content))
+            .map_err(|error| Failure::io("read", path, &error))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(Failure::io("read", path, &error)),
+    };
+    Ok(content)
+}
+
+/// Whether the process of a run still lives.
+pub fn is_alive(state: &Path, run: &RunId) -> Result<bool, Failure> {
+    Ok(claim(&folder(state, run), FlockOperation::NonBlockingLockShared)? == Claim::Taken)
+}
+
+#[derive(Debug)]
+enum Claim {
+    Held(#[expect(dead_code, reason = "held, not read")] File),
+    Taken,
+    NoLock,
+}
+
+impl PartialEq for Claim {
+    fn eq(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
+fn claim(dir: &Path, how: FlockOperation) -> Result<Claim, Failure> {
+    let path = dir.join(LOCK);
+    match File::open(&path) {
+        Ok(file) => match flock(&file, how) {
+            Ok(()) => Ok(Claim::Held(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Claim::Taken),
+            Err(error) => Err(Failure::io("lock", &path, &error.into())),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Claim::NoLock),
+        Err(error) => Err(Failure::io("open the lock", &path, &error)),
+    }
+}
+
+/// A dead run that this process alone may add files to.
+#[derive(Debug)]
+pub struct DeadRun {
+    dir: PathBuf,
+    _lock: Claim,
+}
+
+impl DeadRun {
+    /// Takes over a run whose process is gone; `None` when it lives, or another process was first.
+    pub fn take(state: &Path, run: &RunId) -> Result<Option<Self>, Failure> {
+        let dir = folder(state, run);
+        let lock = claim(&dir, FlockOperation::NonBlockingLockExclusive)?;
+        Ok((lock != Claim::Taken && fs::exists(&dir)?).then_some(Self { dir, _lock: lock }))
+    }
+
+    /// Writes a file of the run, atomically and durably.
+    pub fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
+        fs::replace(&self.dir.join(name), content.as_bytes(), "new")
+    }
+
+    /// Removes the run. It loses its name first, so that nobody sees half of it.
+    pub fn remove(self) -> Result<(), Failure> {
+        let name = self.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let leaving = self.dir.with_file_name(format!(".{name}{LEAVING}"));
+        std::fs::rename(&self.dir, &leaving)
+            .and_then(|()| std::fs::remove_dir_all(&leaving))
+            .map_err(|error| Failure::io("remove", &self.dir, &error))
+    }
+}
+
+/// Removes what killed processes left half made or half removed.
+pub fn sweep(state: &Path) -> Result<(), Failure> {
+    let runs = state.join("runs");
+    for name in names(&runs)? {
+        let dir = runs.join(&name);
+        let orphan = name.starts_with('.')
+            && (name.ends_with(LEAVING)
+                || (name.ends_with(MAKING)
+                    && match claim(&dir, FlockOperation::NonBlockingLockExclusive)? {
+                        Claim::Held(_) => true,
+                        Claim::Taken => false,
+                        Claim::NoLock => age(&dir) > MAKING_TAKES,
+                    }));
+        if orphan {
+            std::fs::remove_dir_all(&dir).map_err(|error| Failure::io("remove", &dir, &error))?;
+        }
+    }
+    Ok(())
+}
+
+fn age(path: &Path) -> Duration {
+    std::fs::metadata(path)
+        .and_then(|meta| meta.modified())
+        .ok()
+        .and_then(|time| time.elapsed().ok())
+        .unwrap_or_default()
+}
+
+/// Appends text to a log file (0600) in one write, so that lines of several runs never mix; makes its folder (0700).
+pub fn append_log(path: &Path, text: &str) -> Result<(), Failure> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir(dir)?;
+    }
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| Failure::io("write", path, &error))
+}

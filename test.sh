@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Runs the tests, after installing what is missing. `--all` adds the long ones, which kill and fill; what follows goes
+# to `cargo test`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+if [[ "${1:-}" == --all ]]; then
+    shift
+    export LIFEBOAT_TEST_ALL=1
+fi
+
+# shellcheck source=.ci/setup.sh
+source .ci/setup.sh
+
+exec cargo test "$@"

@@ -1,0 +1,165 @@
+//! A project of one test: a folder of its own, and the real program run in it with an environment of its own.
+
+use crate::cluster::TestDatabase;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A project folder that is removed with the test.
+pub struct TestProject {
+    dir: tempfile::TempDir,
+    env: BTreeMap<String, String>,
+}
+
+/// What a run of the program left.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    fn of(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let signal = output.status.signal().map(|signal| 1000 + signal);
+        Self {
+            code: output.status.code().or(signal).unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Asserts the exit code, showing all that was printed.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts that standard error holds a text.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "not said: {text}\nstderr:\n{}", self.stderr);
+        self
+    }
+}
+
+impl TestProject {
+    /// An empty project.
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("lifeboat-test-").tempdir().unwrap();
+        std::fs::write(dir.path().join("lifeboat.toml"), "").unwrap();
+        let home = dir.path().display().to_string();
+        let path = std::env::var("PATH").unwrap();
+        let env = [("HOME", home), ("PATH", path), ("LANG", "C.UTF-8".to_owned()), ("TZ", "UTC".to_owned())];
+        Self { dir, env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect() }
+    }
+
+    /// The project's folder.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A path below the project.
+    pub fn at(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    /// Writes a file.
+    pub fn file(self, path: &str, content: &str) -> Self {
+        let at = self.at(path);
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        std::fs::write(at, content).unwrap();
+        self
+    }
+
+    /// Writes a playbook; a text without a header gets one.
+    pub fn playbook(self, name: &str, text: &str) -> Self {
+        let header =
+            if text.contains("const PLAYBOOK") { "" } else { "const PLAYBOOK = #{ summary: \"A test\" };\n" };
+        self.file(&format!("playbooks/{name}.rhai"), &format!("{header}{text}"))
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Names a database by the guide's variables.
+    pub fn database(self, database: &TestDatabase) -> Self {
+        let of = |wanted: &str| database.env().into_iter().find(|(name, _)| *name == wanted).map(|(_, v)| v);
+        let mut project = self;
+        for (ours, theirs) in [
+            ("DB_HOST", "PGHOST"),
+            ("DB_PORT", "PGPORT"),
+            ("DB_NAME", "PGDATABASE"),
+            ("DB_USER", "PGUSER"),
+            ("DB_PASSWORD", "PGPASSWORD"),
+        ] {
+            if let Some(value) = of(theirs) {
+                project = project.env(ours, value);
+            }
+        }
+        project
+    }
+
+    /// The program with arguments, in the project's folder.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+        command.args(args).current_dir(self.path()).env_clear().envs(&self.env).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, args: &[&str]) -> Ran {
+        Ran::of(self.command(args).output().unwrap())
+    }
+
+    /// Starts the program; its output is thrown away.
+    pub fn start(&self, args: &[&str]) -> Child {
+        self.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Runs another program in a folder of the project, which must succeed; returns what it printed.
+    #[track_caller]
+    pub fn stock(&self, dir: &str, program: &str, args: &[&str]) -> String {
+        let output = Command::new(program).args(args).current_dir(self.at(dir)).output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{program} {args:?}: {}: {shown}", output.status);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Names in a folder of the project, sorted; none if it is not there.
+    pub fn names(&self, dir: &str) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.at(dir)) else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// The only file in a folder whose name ends so.
+    #[track_caller]
+    pub fn only(&self, dir: &str, ending: &str) -> String {
+        let names: Vec<String> = self.names(dir).into_iter().filter(|name| name.ends_with(ending)).collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+        names.into_iter().next().unwrap()
+    }
+
+    /// Every file below the project with its content, but for the folders in `but`.
+    pub fn tree(&self, but: &[&str]) -> BTreeMap<String, Vec<u8>> {
+        let mut tree = BTreeMap::new();
+        for entry in walkdir::WalkDir::new(self.path()) {
+            let entry = entry.unwrap();
+            let name = entry.path().strip_prefix(self.path()).unwrap().display().to_string();
+            if !but.iter().any(|but| name.starts_with(but)) {
+                let content =
+                    if entry.file_type().is_file() { std::fs::read(entry.path()).unwrap() } else { vec![] };
+                tree.insert(name, content);
+            }
+        }
+        tree
+    }
+}
