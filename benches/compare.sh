@@ -17,7 +17,7 @@ cargo build --release --locked --quiet
 lifeboat=$PWD/target/release/lifeboat
 
 work=$(mktemp -d /tmp/lifeboat-bench.XXXXXX)
-bin=$(dirname "$(find ${LIFEBOAT_PG_BINDIR:-/usr/lib/postgresql} -name postgres -path '*bin*' | sort -V | tail -1)")
+bin=$(dirname "$(find "${LIFEBOAT_PG_BINDIR:-/usr/lib/postgresql}" -name postgres -path '*bin*' | sort -V | tail -1)")
 as_server() {
     if [[ $(id -u) == 0 ]]; then setpriv --reuid=postgres --regid=postgres --init-groups "$@"; else "$@"; fi
 }
