@@ -3,6 +3,7 @@
 mod backup;
 mod cluster;
 mod commands;
+mod docs;
 mod doors;
 mod exec;
 mod journal;
