@@ -113,7 +113,7 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
             host.listen(Arc::new(Fan(launch.sinks.clone())));
             begin(host, &launch, &program, &values, &run);
             let session = Arc::new(Session::dry(host.clone(), policy));
-            Ok(conduct(host, &launch, session, &header, &values))
+            Ok(conduct(host, &launch, session, None, &header, &values))
         }
         Mode::Live => live(host, &launch, &program, policy, &header, &values, &run),
     };
@@ -165,7 +165,7 @@ fn live(
     begin(host, launch, program, values, run);
     let live = LiveRun { run: run.to_string(), intents: record.clone() };
     let session = Arc::new(Session::live(host.clone(), policy, live));
-    let ended = conduct(host, launch, session, header, values);
+    let ended = conduct(host, launch, session, Some(&record), header, values);
     record.end(ended.0)?;
     Ok(ended)
 }
@@ -175,6 +175,7 @@ fn conduct(
     host: &Arc<Host>,
     launch: &Launch<'_>,
     session: Arc<Session>,
+    record: Option<&RunRecord>,
     header: &Header,
     values: &Values,
 ) -> (Exit, Option<Failure>) {
@@ -192,7 +193,7 @@ fn conduct(
         Ok(value) => (Some(value).filter(|value| !value.is_null()), None),
         Err(failure) => (None, Some(failure)),
     };
-    if launch.mode == Mode::Live {
+    if let Some(record) = record {
         let end = alert::End {
             playbook: &launch.playbook.name,
             exit,
@@ -200,7 +201,11 @@ fn conduct(
             warnings: &warnings,
         };
         if let Some(alert) = alert::decide(host.alert(), end, host.clock().now()) {
-            alert::send(host, &alert);
+            let (delivered, detail) = alert::send(host, &alert).told();
+            if delivered {
+                // Killed from here on, the run has told of itself; not noted, it is told of once more.
+                let _ = record.alert_sent(delivered, &detail);
+            }
         }
     }
     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
