@@ -26,6 +26,8 @@ const EVENTS: &str = "events.jsonl";
 const LOCK: &str = "run.lock";
 const RESERVE: &str = "reserve";
 const MAKING: &str = ".part";
+/// Ends the name of a lock that has no folder yet.
+const LOCKING: &str = "lock";
 const LEAVING: &str = ".gone";
 /// A folder without a lock is that of a run which is just being made, unless it is older than this.
 const MAKING_TAKES: Duration = Duration::from_secs(3600);
@@ -88,15 +90,20 @@ impl RunFiles {
             .map_err(|error| Failure::io("create the folder", &making, &error))?;
         let made = Self::fill(state, &making, &runs.join(run.as_str()), files);
         if made.is_err() {
+            let _ = std::fs::remove_file(making.with_extension(LOCKING));
             let _ = std::fs::remove_dir_all(&making);
         }
         made
     }
 
     fn fill(state: &Path, making: &Path, dir: &Path, files: &[(PathBuf, String)]) -> Result<Self, Failure> {
-        let lock = create_new(&making.join(LOCK))?;
+        // It is locked before it is where others look for it: they would take it for that of a killed run.
+        let locking = making.with_extension(LOCKING);
+        let lock = create_new(&locking)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|error| Failure::io("lock", &making.join(LOCK), &error.into()))?;
+            .map_err(|error| Failure::io("lock", &locking, &error.into()))?;
+        std::fs::rename(&locking, making.join(LOCK))
+            .map_err(|error| Failure::io("create", &making.join(LOCK), &error))?;
         allocate(&making.join(RESERVE), RUN_RESERVE)?;
         for (name, content) in files {
             let path = making.join(inside(name));
@@ -158,7 +165,7 @@ impl RunFiles {
     /// Writes a file of the run, atomically and durably.
     pub fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
         loop {
-            match fs::replace(&self.dir.join(name), content.as_bytes(), "new") {
+            match replace(&self.dir, name, content) {
                 Err(failure) if failure.code == Code::DiskFull && self.release() => {}
                 written => return written,
             }
@@ -184,6 +191,13 @@ impl Tail {
         self.file.seek(SeekFrom::Start(self.length))?;
         self.file.write_all(line)
     }
+}
+
+/// Replaces a file of a run, whose lock is held: what is staged already was left by a process that was killed.
+fn replace(dir: &Path, name: &str, content: &str) -> Result<(), Failure> {
+    const STAGE: &str = "new";
+    let _ = std::fs::remove_file(dir.join(format!(".{name}.{STAGE}{}", fs::STAGED_SUFFIX)));
+    fs::replace(&dir.join(name), content.as_bytes(), STAGE)
 }
 
 fn no_space(state: &Path, failure: Failure) -> Failure {
@@ -368,7 +382,9 @@ impl DeadRun {
 
     /// Writes a file of the run, atomically and durably.
     pub fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
-        fs::replace(&self.dir.join(name), content.as_bytes(), "new")
+        // The dead need no reserve.
+        let _ = std::fs::remove_file(self.dir.join(RESERVE));
+        replace(&self.dir, name, content)
     }
 
     /// Removes the run. It loses its name first, so that nobody sees half of it.
@@ -386,6 +402,12 @@ pub fn sweep(state: &Path) -> Result<(), Failure> {
     let runs = state.join("runs");
     for name in names(&runs)? {
         let dir = runs.join(&name);
+        if name.starts_with('.')
+            && dir.extension().is_some_and(|end| end == LOCKING)
+            && age(&dir) > MAKING_TAKES
+        {
+            std::fs::remove_file(&dir).map_err(|error| Failure::io("remove", &dir, &error))?;
+        }
         let orphan = name.starts_with('.')
             && (name.ends_with(LEAVING)
                 || (name.ends_with(MAKING)
