@@ -3,6 +3,7 @@
 mod backup;
 mod cluster;
 mod commands;
+mod contract;
 mod doors;
 mod exec;
 mod journal;
