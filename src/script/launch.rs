@@ -113,7 +113,7 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
             host.listen(Arc::new(Fan(launch.sinks.clone())));
             begin(host, &launch, &program, &values, &run);
             let session = Arc::new(Session::dry(host.clone(), policy));
-            Ok(conduct(host, &launch, session, &header, &values))
+            Ok(conduct(host, None, &launch, session, &header, &values))
         }
         Mode::Live => live(host, &launch, &program, policy, &header, &values, &run),
     };
@@ -165,7 +165,7 @@ fn live(
     begin(host, launch, program, values, run);
     let live = LiveRun { run: run.to_string(), intents: record.clone() };
     let session = Arc::new(Session::live(host.clone(), policy, live));
-    let ended = conduct(host, launch, session, header, values);
+    let ended = conduct(host, Some(&record), launch, session, header, values);
     record.end(ended.0)?;
     Ok(ended)
 }
@@ -173,6 +173,7 @@ fn live(
 /// Runs the playbook in the session and ends the run.
 fn conduct(
     host: &Arc<Host>,
+    record: Option<&RunRecord>,
     launch: &Launch<'_>,
     session: Arc<Session>,
     header: &Header,
@@ -200,7 +201,11 @@ fn conduct(
             warnings: &warnings,
         };
         if let Some(alert) = alert::decide(host.alert(), end, host.clock().now()) {
-            alert::send(host, &alert);
+            let (delivered, detail) = alert::send(host, &alert).told();
+            if let Some(record) = record {
+                // Not noted, a later command may take this run's alert for unsent; that is no reason to fail.
+                let _ = record.alert_sent(delivered, &detail);
+            }
         }
     }
     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
