@@ -3,6 +3,7 @@
 mod backup;
 mod cluster;
 mod commands;
+mod contract;
 mod docs;
 mod doors;
 mod exec;
