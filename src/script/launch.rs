@@ -169,8 +169,15 @@ fn live(
     let live = LiveRun { run: run.to_string(), intents: record.clone() };
     let session = Arc::new(Session::live(host.clone(), policy, live));
     let ended = conduct(host, Some(&record), launch, session, header, values);
-    record.end(ended.0)?;
-    Ok(ended)
+    match (record.end(ended.0), &ended.1) {
+        (Ok(()), _) => Ok(ended),
+        // What ended the run counts for more than that its end is not on record.
+        (Err(failure), Some(_)) => {
+            host.warn(&format!("the end of the run could not be recorded: {failure}"));
+            Ok(ended)
+        }
+        (Err(failure), None) => Err(failure),
+    }
 }
 
 /// Runs the playbook in the session and ends the run.

@@ -301,3 +301,26 @@ fn split(path: &Path) -> Result<(&Path, String), Failure> {
         _ => Err(Failure::new(Code::Usage, format!("`{}` is not the path of a file", path.display()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_published_stays_staged_until_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a.sql.gz");
+        let mut staged = stage(&target, "20251110-020000-abcdef").unwrap();
+        staged.file().write_all(b"new").unwrap();
+        std::fs::write(&target, "old").unwrap();
+        let failure = staged.publish().unwrap_err();
+        assert_eq!(failure.message, format!("`{}` exists already", target.display()));
+        // As long as it is there, a later run knows whose the sidecars are.
+        assert_eq!(std::fs::read(staged.path()).unwrap(), b"new");
+        std::fs::remove_file(&target).unwrap();
+        staged.publish().unwrap();
+        drop(staged);
+        assert_eq!(file_names(dir.path()).unwrap(), ["a.sql.gz"]);
+        assert_eq!(std::fs::read(&target).unwrap(), b"new");
+    }
+}

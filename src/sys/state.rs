@@ -19,12 +19,15 @@ use std::time::Duration;
 
 /// Bytes that each run sets aside for its own journal.
 pub const RUN_RESERVE: u64 = 64 << 10;
+/// Bytes that each run sets aside to write down how it ended, whatever became of the rest.
+pub const END_RESERVE: u64 = 16 << 10;
 /// Bytes that the host sets aside for runs that free space.
 pub const HOST_RESERVE: u64 = 1 << 20;
 
 const EVENTS: &str = "events.jsonl";
 const LOCK: &str = "run.lock";
 const RESERVE: &str = "reserve";
+const RESERVE_OF_END: &str = "reserve.end";
 const MAKING: &str = ".part";
 /// Ends the name of a lock that has no folder yet.
 const LOCKING: &str = "lock";
@@ -105,6 +108,7 @@ impl RunFiles {
         std::fs::rename(&locking, making.join(LOCK))
             .map_err(|error| Failure::io("create", &making.join(LOCK), &error))?;
         allocate(&making.join(RESERVE), RUN_RESERVE)?;
+        allocate(&making.join(RESERVE_OF_END), END_RESERVE)?;
         for (name, content) in files {
             let path = making.join(inside(name));
             if let Some(parent) = path.parent() {
@@ -166,7 +170,9 @@ impl RunFiles {
     pub fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
         loop {
             match replace(&self.dir, name, content) {
-                Err(failure) if failure.code == Code::DiskFull && self.release() => {}
+                Err(failure)
+                    if failure.code == Code::DiskFull
+                        && (self.release() || release(&self.dir.join(RESERVE_OF_END))) => {}
                 written => return written,
             }
         }
@@ -174,14 +180,13 @@ impl RunFiles {
 
     /// Gives back what is set aside and no longer needed, and fills the host's reserve up again if there is space.
     pub fn end(&self) {
-        let _ = std::fs::remove_file(self.dir.join(RESERVE));
+        release_all(&self.dir);
         top_up_host(&self.state);
     }
 
     /// Frees a reserve; false when there is none left.
     fn release(&self) -> bool {
-        std::fs::remove_file(self.dir.join(RESERVE)).is_ok()
-            || (self.host.load(Ordering::Relaxed) && release_host(&self.state))
+        release(&self.dir.join(RESERVE)) || (self.host.load(Ordering::Relaxed) && release_host(&self.state))
     }
 }
 
@@ -207,7 +212,7 @@ fn no_space(state: &Path, failure: Failure) -> Failure {
     let mut told =
         Failure::new(Code::DiskFull, format!("there is no space for the journal in `{}`", state.display()))
             .caused_by(&failure);
-    told.hints = failure.hints;
+    told.hints = Failure::io("write", state, &io::Error::from(io::ErrorKind::StorageFull)).hints;
     told
 }
 
@@ -246,8 +251,17 @@ fn allocate(path: &Path, size: u64) -> Result<(), Failure> {
     })
 }
 
+fn release(reserve: &Path) -> bool {
+    std::fs::remove_file(reserve).is_ok()
+}
+
+fn release_all(dir: &Path) {
+    release(&dir.join(RESERVE));
+    release(&dir.join(RESERVE_OF_END));
+}
+
 fn release_host(state: &Path) -> bool {
-    std::fs::remove_file(state.join(RESERVE)).is_ok()
+    release(&state.join(RESERVE))
 }
 
 /// Fills the host's reserve up, if there is space for it; a host without one is told so when it is needed.
@@ -383,7 +397,7 @@ impl DeadRun {
     /// Writes a file of the run, atomically and durably.
     pub fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
         // The dead need no reserve.
-        let _ = std::fs::remove_file(self.dir.join(RESERVE));
+        release_all(&self.dir);
         replace(&self.dir, name, content)
     }
 

@@ -1,5 +1,6 @@
 //! Proves Lifeboat against a real PostgreSQL, real files and real processes.
 
+mod aftermath;
 mod backup;
 mod cluster;
 mod commands;
@@ -7,9 +8,13 @@ mod contract;
 mod docs;
 mod doors;
 mod exec;
+mod full_disk;
+mod interrupt;
 mod journal;
+mod kill;
 mod notify;
 mod postgres;
 mod preflight;
 mod project;
+mod receiver;
 mod scratch;
