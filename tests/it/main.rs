@@ -6,6 +6,7 @@ mod commands;
 mod contract;
 mod doors;
 mod exec;
+mod house;
 mod journal;
 mod notify;
 mod postgres;
