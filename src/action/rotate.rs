@@ -5,7 +5,6 @@ use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
 use crate::base::retention::{Keep, Removal, plan as retention};
 use crate::base::units;
-use crate::observe::backups::catalog;
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::store;
@@ -88,7 +87,7 @@ impl Action for Rotate {
         let dir = facts.absolute(&self.dir);
         let shown = facts.host().shown(&dir);
         let scope = self.options.tag.as_ref().map(|tag| format!(" tagged `{tag}`")).unwrap_or_default();
-        let Later::Now(mut all) = catalog(facts, &dir)? else {
+        let Later::Now(mut all) = facts.backups(&dir)? else {
             let mut plan = Plan::new(
                 format!("rotate backups{scope} in `{shown}`, keeping {}", keep.describe()),
                 Effect::Destroy,

@@ -12,7 +12,6 @@ use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
 use crate::base::units;
-use crate::observe::backups::catalog;
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::fs::{self, Staged};
@@ -218,7 +217,7 @@ impl Save {
 /// Raw bytes of the newest backup of the same source in the folder: the best estimate there is.
 fn last_raw_size(facts: &Facts, dir: &Path, sourced: &Sourced) -> Result<Option<u64>, Failure> {
     let Later::Now(source) = &sourced.source else { return Ok(None) };
-    let Later::Now(all) = catalog(facts, dir)? else { return Ok(None) };
+    let Later::Now(all) = facts.backups(dir)? else { return Ok(None) };
     Ok(all
         .iter()
         .rev()

@@ -22,7 +22,7 @@ use crate::script::program::{Program, Unit};
 use crate::script::runtime::{self, ScriptParam};
 use crate::script::surface::Surface;
 use crate::sys::host::Host;
-use crate::sys::state::Reserve;
+use crate::sys::state::{self, Reserve};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -259,7 +259,7 @@ fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, r
         code: code.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
         mode: launch.mode,
         params: values.shown(),
-        pid: std::process::id(),
+        pid: state::process_id(),
         lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
     });
     if !values.from.is_empty() {

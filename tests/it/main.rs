@@ -9,6 +9,7 @@ mod docs;
 mod doors;
 mod exec;
 mod full_disk;
+mod house;
 mod interrupt;
 mod journal;
 mod kill;

@@ -1,6 +1,6 @@
 //! The table: one row for each action, and more where an action goes several ways.
 
-use super::world::{AnyAction, NOW, PASSWORD, World};
+use super::world::{AnyAction, PASSWORD, World};
 use crate::cluster::{options, psql_output};
 use lifeboat::action::archive::{Archive, ArchiveOptions};
 use lifeboat::action::dump::{Dump, DumpOptions};
@@ -31,14 +31,17 @@ pub enum Again {
     Idle(fn() -> serde_json::Value),
 }
 
+/// Sets up a world and makes an action.
+type Make = fn(&World) -> Box<dyn AnyAction>;
+
 /// How the world is set up for an action, and what the action then does.
 pub struct Case {
     /// What is tried.
     pub name: &'static str,
     /// Sets up the world and makes the action.
-    pub set_up: fn(&World) -> Box<dyn AnyAction>,
+    pub set_up: Make,
     /// An action of the same kind that fails.
-    pub failing: Option<fn(&World) -> Box<dyn AnyAction>>,
+    pub failing: Option<Make>,
     /// How its intent begins, if it destroys or replaces something.
     pub intent: Option<&'static str>,
     /// Where files are that it makes or replaces.
@@ -288,6 +291,3 @@ fn noise(size: usize) -> Vec<u8> {
     };
     std::iter::repeat_with(word).flatten().take(size).collect()
 }
-
-/// When the runs of cases begin is after all backups of [`World::earlier`].
-const _: () = assert!(NOW.as_bytes()[8] == b'1' && NOW.as_bytes()[9] == b'0');
