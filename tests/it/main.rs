@@ -4,6 +4,7 @@ mod backup;
 mod cluster;
 mod commands;
 mod contract;
+mod diagnostics;
 mod doors;
 mod exec;
 mod house;
