@@ -6,6 +6,7 @@ pub mod exec;
 pub mod file;
 pub mod gzip;
 pub mod hash;
+pub mod leftovers;
 pub mod notify;
 pub mod rotate;
 pub mod save;
