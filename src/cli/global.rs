@@ -1,6 +1,7 @@
 //! Options that every command takes, and what they stand for.
 
 use crate::base::failure::Failure;
+use crate::cli::diagnostics;
 use crate::cli::lines::Detail;
 use crate::cli::screen::{Color, Screen};
 use crate::script::library::Library;
@@ -85,6 +86,8 @@ pub struct Context {
     pub state: PathBuf,
     /// Where output goes.
     pub screen: Arc<Screen>,
+    /// Which diagnostics of the host itself are told, if any.
+    pub diagnostics: Option<String>,
 }
 
 impl Context {
@@ -108,7 +111,8 @@ impl Context {
             None => project.join(".lifeboat"),
         };
         let screen = Screen::of_process(global.color, program::variable(NO_COLOR_VARIABLE).is_some());
-        Ok(Self { global, project, state, screen })
+        let diagnostics = program::variable(diagnostics::VARIABLE);
+        Ok(Self { global, project, state, screen, diagnostics })
     }
 
     /// The playbooks and modules of the project.
@@ -119,7 +123,11 @@ impl Context {
     /// The machine, for a command that runs something.
     pub fn host(&self) -> Result<Arc<Host>, Failure> {
         let env = Env::load(&self.project)?;
-        Ok(Arc::new(Host::new(self.project.clone(), self.state.clone(), env)))
+        let host = Arc::new(Host::new(self.project.clone(), self.state.clone(), env));
+        if let Some(filter) = &self.diagnostics {
+            diagnostics::begin(filter, &self.screen, host.masker())?;
+        }
+        Ok(host)
     }
 }
 
@@ -153,6 +161,6 @@ pub mod test {
     pub fn context(project: &Path, global: Global) -> (Context, Captured, Captured) {
         let (screen, out, err) = captured::screen();
         let state = project.join(".lifeboat");
-        (Context { global, project: project.to_path_buf(), state, screen }, out, err)
+        (Context { global, project: project.to_path_buf(), state, screen, diagnostics: None }, out, err)
     }
 }

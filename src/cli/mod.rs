@@ -4,6 +4,7 @@
 //! the playbook is named, so that a broken playbook breaks nothing but itself.
 
 pub mod customize;
+pub mod diagnostics;
 pub mod doc;
 pub mod global;
 pub mod history;
@@ -45,6 +46,8 @@ const PROGRAM: &str = "lifeboat";
 /// Exit codes: 0 success, 1 failed, 2 usage or playbook error, 3 completed with warnings, 4 the plan of a dry run is
 /// partial, 6 a confirmation is needed, 10 refused by policy, 11 locked by another run, 12 a backup is not intact, 130
 /// interrupted, 143 terminated.
+///
+/// `LIFEBOAT_LOG=debug` tells on stderr what the program itself does: processes, connections, files, locks.
 #[derive(Debug, Parser)]
 #[command(
     name = PROGRAM,

@@ -7,6 +7,7 @@ mod backup;
 mod cluster;
 mod commands;
 mod contract;
+mod diagnostics;
 mod docs;
 mod doors;
 mod exec;
