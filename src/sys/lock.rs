@@ -12,7 +12,14 @@ use std::path::Path;
 /// A lock that is held; dropping it frees it.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that another thread has just forked holds the file too, until it execs.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl Lock {
@@ -53,6 +60,24 @@ impl Lock {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "run {run}, process {}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_lock_is_free_though_its_file_is_still_open_elsewhere() {
+        let state = tempfile::tempdir().unwrap();
+        let target = Target::Path("/backups".into());
+        let first = Lock::take(state.path(), &target, "one").unwrap();
+        let inherited = first.file.try_clone().unwrap();
+        let refused = Lock::take(state.path(), &target, "two").unwrap_err();
+        assert_eq!(refused.causes, [format!("held by run one, process {}", std::process::id())]);
+        drop(first);
+        Lock::take(state.path(), &target, "two").unwrap();
+        drop(inherited);
     }
 }
