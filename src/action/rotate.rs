@@ -71,7 +71,8 @@ pub struct Rotated {
 
 impl Recorded for Rotated {
     fn summary(&self) -> String {
-        format!("removed {} backups ({}), kept {}", self.removed.len(), units::bytes(self.freed), self.kept)
+        let backups = if self.removed.len() == 1 { "backup" } else { "backups" };
+        format!("removed {} {backups} ({}), kept {}", self.removed.len(), units::bytes(self.freed), self.kept)
     }
 }
 
@@ -150,6 +151,9 @@ impl Action for Rotate {
         let Later::Now(planned) = &plan.forecast else {
             return Err(Failure::new(Code::Internal, "`rotate` was planned without knowing the folder"));
         };
+        if effects.facts().host().is_troubled() {
+            effects.facts().host().info("rotation removes nothing: a part of this run has failed");
+        }
         if planned.removed.is_empty() {
             return Ok(planned.clone());
         }
