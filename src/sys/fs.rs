@@ -4,7 +4,7 @@ use crate::base::failure::{Code, Failure};
 use crate::sys::facts::DiskSpace;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Ends the name of every staged file; the name begins with a dot and holds the run's id.
@@ -129,7 +129,7 @@ pub fn stage(path: &Path, run: &str) -> Result<Staged, Failure> {
         .create_new(true)
         .mode(0o600)
         .open(&staged)
-        .map_err(|error| Failure::io("create", &staged, &error))?;
+        .map_err(|error| Failure::io("create", path, &error))?;
     tracing::debug!(path = %staged.display(), "staged");
     Ok(Staged { file, staged, target: path.to_path_buf(), published: false })
 }
@@ -265,9 +265,17 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Failure> {
     })
 }
 
-/// Opens a file for reading.
+/// Opens a file for reading. Nothing that would wait for somebody to write, such as a pipe, counts as a file.
 pub fn open(path: &Path) -> Result<File, Failure> {
-    File::open(path).map_err(|error| Failure::io("read", path, &error))
+    let failed = |error: io::Error| Failure::io("read", path, &error);
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let kind = file.metadata().map_err(failed)?.file_type();
+    if kind.is_file() || kind.is_block_device() {
+        return Ok(file);
+    }
+    let what = if kind.is_dir() { "it is a folder" } else { "it is no file that has an end" };
+    Err(Failure::new(Code::Io, format!("cannot read `{}`", path.display())).caused_by(what))
 }
 
 /// Whether a file begins like a gzip file; an empty one does not.

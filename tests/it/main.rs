@@ -1,15 +1,16 @@
 //! Proves Lifeboat against a real PostgreSQL, real files and real processes.
 
-#![allow(clippy::print_stdout, reason = "a test tells its seed to who has to repeat it")]
-
 mod aftermath;
+mod archive;
 mod backup;
 mod cluster;
 mod commands;
 mod contract;
+mod damage;
 mod diagnostics;
 mod docs;
 mod doors;
+mod dumps;
 mod exec;
 mod full_disk;
 mod house;
@@ -21,4 +22,7 @@ mod postgres;
 mod preflight;
 mod project;
 mod receiver;
+mod rotation;
 mod scratch;
+
+#![allow(clippy::print_stdout, reason = "a test tells its seed to who has to repeat it")]

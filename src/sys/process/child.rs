@@ -138,8 +138,12 @@ impl Ended {
 /// Adds the last lines of standard error, or else of standard output, as causes.
 fn quoting(failure: Failure, stdout: &Captured, stderr: &Captured) -> Failure {
     let lines = |captured: &Captured| -> Vec<String> {
-        let lines: Vec<String> =
-            captured.text.lines().map(capture::plain).filter(|line| !line.trim().is_empty()).collect();
+        let lines: Vec<String> = captured
+            .text
+            .lines()
+            .map(|line| capture::plain(line).trim().to_owned())
+            .filter(|line| !line.is_empty())
+            .collect();
         lines[lines.len().saturating_sub(QUOTED)..].to_vec()
     };
     let said = [stderr, stdout].into_iter().map(lines).find(|lines| !lines.is_empty());
