@@ -1,5 +1,7 @@
 //! Proves Lifeboat against a real PostgreSQL, real files and real processes.
 
+#![allow(clippy::print_stdout, reason = "a test tells its seed to who has to repeat it")]
+
 mod aftermath;
 mod archive;
 mod backup;
@@ -24,5 +26,3 @@ mod project;
 mod receiver;
 mod rotation;
 mod scratch;
-
-#![allow(clippy::print_stdout, reason = "a test tells its seed to who has to repeat it")]
