@@ -480,13 +480,12 @@ fn the_crontab_runs_this_very_program() {
     let (code, out, _) = project.call(&["schedule", "export", "cron"]);
     assert_eq!(code, 0);
     let line = format!(
-        "0 2 * * * cd PROJECT && {} run hello --name cron >> logs/cron-backup.log 2>&1\n",
+        "0 2 * * * cd PROJECT && mkdir -p logs && {} run hello --name cron >> logs/cron-backup.log 2>&1\n",
         env!("CARGO_BIN_EXE_lifeboat")
     );
     assert!(out.contains(&line), "{out}");
 
     // The line does what it says when `sh` takes it, as cron does.
-    std::fs::create_dir(project.path().join("logs")).unwrap();
     let whole =
         String::from_utf8(project.command(&["schedule", "export", "cron"]).output().unwrap().stdout).unwrap();
     let line = whole.lines().find(|line| line.contains(" run hello ")).unwrap();

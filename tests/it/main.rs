@@ -10,4 +10,5 @@ mod notify;
 mod postgres;
 mod preflight;
 mod project;
+mod schedule;
 mod scratch;
