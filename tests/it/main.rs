@@ -12,3 +12,4 @@ mod preflight;
 mod project;
 mod schedule;
 mod scratch;
+mod verify;
