@@ -25,6 +25,7 @@ pub mod show;
 pub mod sinks;
 pub mod summary;
 pub mod verify;
+pub mod watch;
 
 use crate::base::failure::{Exit, Failure};
 use crate::script::lint::Reserved;
@@ -73,6 +74,7 @@ enum Command {
     History(history::Args),
     Show(show::Args),
     Logs(logs::Args),
+    Watch(watch::Args),
     Schedule(schedule::Args),
     Customize(customize::Args),
     Doc(doc::Args),
@@ -110,6 +112,7 @@ fn dispatch(args: &[OsString]) -> Result<Exit, Stopped> {
         Some(Command::History(command)) => history::run(command, &cx()?)?,
         Some(Command::Show(command)) => show::run(command, &cx()?)?,
         Some(Command::Logs(command)) => logs::run(command, &cx()?)?,
+        Some(Command::Watch(command)) => return watch::run(command, &cli.global),
         Some(Command::Schedule(command)) => schedule::run(command, &cx()?)?,
         Some(Command::Customize(command)) => customize::run(command, &cx()?)?,
         Some(Command::Doc(command)) => doc::run(command, &cx()?)?,

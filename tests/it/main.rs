@@ -13,3 +13,4 @@ mod project;
 mod schedule;
 mod scratch;
 mod verify;
+mod watch;
