@@ -1,6 +1,7 @@
 //! The plan of a dry run: every action with its targets, and plainly what cannot be known.
 
-use crate::base::event::{Event, EventSink, Mode, What};
+use crate::base::event::{Event, EventSink, Mode, Outcome, What};
+use crate::base::failure::Failure;
 use crate::base::plan::{Effect, Plan};
 use crate::base::units;
 use crate::cli::lines::{Detail, lines};
@@ -19,6 +20,8 @@ pub struct PlanSink {
 struct Shown {
     /// The step whose heading was shown last.
     step: Option<String>,
+    /// Steps that are open, outermost first.
+    open: Vec<String>,
     actions: usize,
     unknown: usize,
 }
@@ -53,10 +56,33 @@ impl Shown {
             What::Incomplete { step, reason, at } => {
                 self.unknown += 1;
                 let place = at.as_ref().map(|at| paint.faint(&format!(" ({at})"))).unwrap_or_default();
-                self.under(step, paint) + format!("  {} {reason}{place}\n", paint.warning("unknown")).as_str()
+                let end = if step.is_empty() {
+                    "  the plan ends here: what follows could not be planned\n"
+                } else {
+                    ""
+                };
+                self.under(step, paint)
+                    + format!("  {} {reason}{place}\n{end}", paint.warning("unknown")).as_str()
+            }
+            What::StepBegun { step } => {
+                self.open.push(step.clone());
+                String::new()
+            }
+            What::StepEnded { step, outcome, failure, .. } => {
+                self.open.retain(|open| open != step);
+                match (outcome, failure) {
+                    (Outcome::Tolerated | Outcome::Failed, Some(failure)) => {
+                        self.under(step, paint) + fails(failure, *outcome, paint).as_str()
+                    }
+                    _ => String::new(),
+                }
             }
             What::RunEnded { .. } => self.footer(),
-            What::Log { .. } | What::Resolved { .. } | What::Observed { .. } => lines(what, detail, paint),
+            What::Log { .. } => {
+                let step = self.open.last().cloned().unwrap_or_default();
+                self.under(&step, paint) + lines(what, detail, paint).as_str()
+            }
+            What::Resolved { .. } | What::Observed { .. } => lines(what, detail, paint),
             _ => String::new(),
         }
     }
@@ -79,6 +105,19 @@ impl Shown {
         };
         format!("\n{planned} planned{unknown}; nothing was changed\n")
     }
+}
+
+/// A step that fails already in the dry run.
+fn fails(failure: &Failure, outcome: Outcome, paint: Paint) -> String {
+    let word = if outcome == Outcome::Tolerated { "fails, and the run goes on:" } else { "fails:" };
+    let mut text = format!("  {} {}\n", paint.error(word), failure.message);
+    for cause in &failure.causes {
+        text += &format!("            caused by: {cause}\n");
+    }
+    for hint in &failure.hints {
+        text += &format!("            {} {hint}\n", paint.hint("hint:"));
+    }
+    text
 }
 
 /// One action of the plan.

@@ -241,8 +241,18 @@ impl Session {
     pub fn log(&self, level: Level, message: &str) {
         match level {
             Level::Warn => self.host.warn(message),
+            // What a playbook calls an error cannot leave the run green.
+            Level::Error => {
+                self.host.add_warning(self.host.masker().mask(message));
+                self.host.emit(What::Log { level, message: message.to_owned() });
+            }
             _ => self.host.emit(What::Log { level, message: message.to_owned() }),
         }
+    }
+
+    /// Whether an action was carried out.
+    pub fn has_acted(&self) -> bool {
+        self.number.load(Ordering::Relaxed) > 0
     }
 
     /// Notes that part of a dry run could not be known.

@@ -194,7 +194,11 @@ fn conduct(
         runtime::run(session.clone(), launch.library, launch.playbook, script_params(header, values));
     let warnings = session.warnings();
     let exit = match &result {
-        Err(failure) => failure.code.exit(),
+        // A mistake that shows up after something was done is no longer one of the command line alone.
+        Err(failure) => match failure.code.exit() {
+            Exit::Usage if session.has_acted() => Exit::Failed,
+            exit => exit,
+        },
         Ok(_) if session.is_incomplete() => Exit::Partial,
         Ok(_) if !warnings.is_empty() => Exit::Warnings,
         Ok(_) => Exit::Success,
