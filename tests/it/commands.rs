@@ -135,30 +135,32 @@ fn help_of_a_playbook_is_its_header() {
     project.shows(
         &["hello", "-h"],
         expect![[r#"
-        exit 0
-        --- stdout
-        Say hello
+            exit 0
+            --- stdout
+            Say hello
 
-        Usage: lifeboat hello [OPTIONS]
+            Usage: lifeboat hello [OPTIONS]
 
-        Options:
-              --name <NAME>          Whom to greet [default: you] [env: HELLO_NAME]
-              --times <TIMES>        [default: 1]
-              --password <PASSWORD>  Never told [env: HELLO_PASSWORD]
-          -h, --help                 Print help (see more with '--help')
+            Options:
+                  --name <NAME>    Whom to greet [default: you] [env: HELLO_NAME]
+                  --times <TIMES>  [default: 1]
+              -h, --help           Print help (see more with '--help')
 
-        Global options:
-              --project <DIR>  Project folder [default: the nearest one above with `lifeboat.toml` or
-                               `playbooks/`] [env: LIFEBOAT_PROJECT]
-              --dry-run        Show what would be done, and change nothing
-              --json           Write JSON to stdout
-          -q, --quiet          Tell errors only
-          -v, --verbose        Tell also what was asked, and what other programs print
-              --color <WHEN>   Use colours: `auto`, `always` or `never` [default: auto]
+            Global options:
+                  --project <DIR>  Project folder [default: the nearest one above with `lifeboat.toml` or
+                                   `playbooks/`] [env: LIFEBOAT_PROJECT]
+                  --dry-run        Show what would be done, and change nothing
+                  --json           Write JSON to stdout
+              -q, --quiet          Tell errors only
+              -v, --verbose        Tell also what was asked, and what other programs print
+                  --color <WHEN>   Use colours: `auto`, `always` or `never` [default: auto]
 
-        Schedule:
-          0 2 * * *  --name cron
-    "#]],
+            Secrets, from the environment or `.env` only:
+              HELLO_PASSWORD  Never told
+
+            Schedule:
+              0 2 * * *  --name cron
+        "#]],
     );
 }
 
@@ -279,7 +281,7 @@ fn a_run_is_told_and_recorded() {
             exit 0
             --- stderr
             02:00:00 hello run 20251110-020000-xxxxxx
-            02:00:00 parameters: 1 (name from --name)
+            02:00:00 parameters: name (name from --name)
             02:00:00 ▶ Say
             02:00:00 ℹ️  INFO - hello world, .
             02:00:00 ✔ Say (TIME)
@@ -298,7 +300,7 @@ fn a_run_is_told_and_recorded() {
             exit 0
             --- stdout
             02:00:00 hello run 20251110-020000-xxxxxx
-            02:00:00 parameters: 1 (name from --name)
+            02:00:00 parameters: name (name from --name)
             02:00:00 ▶ Say
             02:00:00 ℹ️  INFO - hello world, .
             02:00:00 ✔ Say (TIME)
@@ -311,7 +313,7 @@ fn a_run_is_told_and_recorded() {
             exit 0
             --- stdout
             2025-11-10 02:00:00 ℹ️  INFO - Run 20251110-020000-xxxxxx of hello begins
-            2025-11-10 02:00:00 ℹ️  INFO - parameters: 1 (name from --name)
+            2025-11-10 02:00:00 ℹ️  INFO - parameters: name (name from --name)
             2025-11-10 02:00:00 ℹ️  INFO - hello world, .
             2025-11-10 02:00:00 ✅ SUCCESS - Say completed in TIME
             2025-11-10 02:00:00 ✅ SUCCESS - Run completed in TIME
@@ -460,13 +462,12 @@ fn the_crontab_runs_this_very_program() {
     let (code, out, _) = project.call(&["schedule", "export", "cron"]);
     assert_eq!(code, 0);
     let line = format!(
-        "0 2 * * * cd PROJECT && {} run hello --name cron >> logs/cron-backup.log 2>&1\n",
+        "0 2 * * * cd PROJECT && mkdir -p logs && {} run hello --name cron >> logs/cron-backup.log 2>&1\n",
         env!("CARGO_BIN_EXE_lifeboat")
     );
     assert!(out.contains(&line), "{out}");
 
     // The line does what it says when `sh` takes it, as cron does.
-    std::fs::create_dir(project.path().join("logs")).unwrap();
     let whole =
         String::from_utf8(project.command(&["schedule", "export", "cron"]).output().unwrap().stdout).unwrap();
     let line = whole.lines().find(|line| line.contains(" run hello ")).unwrap();
