@@ -1,13 +1,16 @@
 //! Options that every command takes, and what they stand for.
 
+use crate::base::cancel::Cancel;
 use crate::base::failure::Failure;
 use crate::cli::diagnostics;
 use crate::cli::lines::Detail;
 use crate::cli::screen::{Color, Screen};
 use crate::script::library::Library;
+use crate::sys::clock::Clock;
 use crate::sys::env::Env;
 use crate::sys::host::Host;
 use crate::sys::program;
+use chrono::{DateTime, Local};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use std::path::{Path, PathBuf};
@@ -122,12 +125,22 @@ impl Context {
 
     /// The machine, for a command that runs something.
     pub fn host(&self) -> Result<Arc<Host>, Failure> {
+        self.host_ended_by(&Cancel::new())
+    }
+
+    /// The machine, for one run of a command that makes several; all of them end with `cancel`.
+    pub fn host_ended_by(&self, cancel: &Cancel) -> Result<Arc<Host>, Failure> {
         let env = Env::load(&self.project)?;
-        let host = Arc::new(Host::new(self.project.clone(), self.state.clone(), env));
+        let host = Arc::new(Host::new(self.project.clone(), self.state.clone(), env).ended_by(cancel));
         if let Some(filter) = &self.diagnostics {
             diagnostics::begin(filter, &self.screen, host.masker())?;
         }
         Ok(host)
+    }
+
+    /// The time by which output goes.
+    pub fn now(&self) -> DateTime<Local> {
+        Clock::new(program::variable("LIFEBOAT_NOW").as_deref()).now()
     }
 }
 

@@ -3,6 +3,7 @@
 //! One file per command; [`report`] alone makes prose of failures. What a playbook's header says becomes flags and help when
 //! the playbook is named, so that a broken playbook breaks nothing but itself.
 
+pub mod backups;
 pub mod customize;
 pub mod diagnostics;
 pub mod doc;
@@ -24,6 +25,8 @@ pub mod screen;
 pub mod show;
 pub mod sinks;
 pub mod summary;
+pub mod verify;
+pub mod watch;
 
 use crate::base::failure::{Exit, Failure};
 use crate::script::lint::Reserved;
@@ -68,10 +71,13 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Playbooks(playbooks::Args),
+    Backups(backups::Args),
+    Verify(verify::Args),
     Lint(lint::Args),
     History(history::Args),
     Show(show::Args),
     Logs(logs::Args),
+    Watch(watch::Args),
     Schedule(schedule::Args),
     Customize(customize::Args),
     Doc(doc::Args),
@@ -103,10 +109,13 @@ fn dispatch(args: &[OsString]) -> Result<Exit, Stopped> {
         Some(Command::Run(command)) => return run::run(command.words(), &cli.global, "lifeboat run"),
         Some(Command::Playbook(words)) => return named(args, words, &cli.global),
         Some(Command::Playbooks(command)) => playbooks::run(command, &cx()?)?,
+        Some(Command::Backups(command)) => backups::run(command, &cx()?)?,
+        Some(Command::Verify(command)) => return verify::run(command, &cli.global),
         Some(Command::Lint(command)) => lint::run(command, &cx()?)?,
         Some(Command::History(command)) => history::run(command, &cx()?)?,
         Some(Command::Show(command)) => show::run(command, &cx()?)?,
         Some(Command::Logs(command)) => logs::run(command, &cx()?)?,
+        Some(Command::Watch(command)) => return watch::run(command, &cli.global),
         Some(Command::Schedule(command)) => schedule::run(command, &cx()?)?,
         Some(Command::Customize(command)) => customize::run(command, &cx()?)?,
         Some(Command::Doc(command)) => doc::run(command, &cx()?)?,

@@ -422,6 +422,24 @@ fn a_dry_run_changes_nothing() {
 }
 
 #[test]
+fn a_secret_is_not_taken_from_the_command_line() {
+    let project = Project::new();
+    let (code, out, err) = project.call(&["hello", "--password=hunter22"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(!err.contains("hunter22"), "{err}");
+    project.shows(
+        &["hello", "--password", "hunter22"],
+        expect![[r#"
+            exit 2
+            --- stderr
+            error: `--password` cannot be given on the command line: it is a secret
+            caused by: everybody on this machine can read the words of a running command
+            hint: Set `HELLO_PASSWORD` in the environment or in `.env`; if the secret was real, change it.
+        "#]],
+    );
+}
+
+#[test]
 fn a_secret_is_told_to_nobody() {
     let project = Project::new();
     let secret = "s3cr3t/p@ss w0rd";

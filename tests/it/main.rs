@@ -25,4 +25,7 @@ mod preflight;
 mod project;
 mod receiver;
 mod rotation;
+mod schedule;
 mod scratch;
+mod verify;
+mod watch;
