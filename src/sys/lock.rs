@@ -12,7 +12,15 @@ use std::path::Path;
 /// A lock that is held; dropping it frees it.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would not do: a child that another thread has just forked holds it too, until it is another
+        // program, and the next run of this process would find the target taken.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl Lock {
@@ -53,6 +61,25 @@ impl Lock {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "run {run}, process {}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_holder_and_not_with_a_child_that_inherited_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::Service("backend".into());
+        let take = || Lock::take(dir.path(), &target, "20251110-020000-abcdef");
+        let lock = take().unwrap();
+        assert_eq!(take().unwrap_err().code, Code::Locked);
+        // What a forked child holds is the same open file.
+        let inherited = lock.file.try_clone().unwrap();
+        drop(lock);
+        take().unwrap();
+        drop(inherited);
     }
 }
