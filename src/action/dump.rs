@@ -31,6 +31,9 @@ use std::sync::Arc;
 /// the backup everybody behind it.
 const LOCK_WAIT_MILLIS: u32 = 300_000;
 
+/// The remedy when `pg_dump` says that all is well, and it is not.
+const RUN_AGAIN: &str = "Run again; if it stays, check `pg_dump` and what wraps it.";
+
 /// What of a database is dumped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -134,12 +137,13 @@ impl Dump {
         let mut writer = DumpWriter::new(out);
         let streamed = writer.pump(&mut stdout);
         drop(stdout);
-        // The exit status tells why a stream ended early; it comes before what the stream lacks.
         let ended = child.wait()?;
+        // Whoever stops reading makes `pg_dump` fail: then the reason for stopping counts. Else the exit status tells why the
+        // stream ended early, before what the stream lacks.
+        streamed?;
         if !ended.success() {
             return Err(dump_failure(ended.failure(), &self.settings));
         }
-        streamed?;
         let contents = writer.end()?;
         Ok(Produced {
             pg_dump: Some(version.to_string()),
@@ -264,7 +268,7 @@ impl<'a> DumpWriter<'a> {
         if !self.contents.ended() {
             return Err(Failure::new(Code::NotIntact, "the dump's end marker is missing")
                 .caused_by("`pg_dump` ended well, but did not write all of the dump")
-                .hint("Run again; if it stays, check `pg_dump` and what wraps it."));
+                .hint(RUN_AGAIN));
         }
         let mut bytes = self.out.buffer();
         bytes.extend_from_slice(summary::write(&self.contents.tables()).as_bytes());
@@ -295,5 +299,5 @@ impl Cutter {
 }
 
 fn not_a_dump(error: ScanError) -> Failure {
-    Failure::new(Code::NotIntact, "what `pg_dump` wrote is no whole dump").caused_by(error)
+    Failure::new(Code::NotIntact, "what `pg_dump` wrote is no whole dump").caused_by(error).hint(RUN_AGAIN)
 }

@@ -70,7 +70,8 @@ pub struct Rotated {
 
 impl Recorded for Rotated {
     fn summary(&self) -> String {
-        format!("removed {} backups ({}), kept {}", self.removed.len(), units::bytes(self.freed), self.kept)
+        let backups = if self.removed.len() == 1 { "backup" } else { "backups" };
+        format!("removed {} {backups} ({}), kept {}", self.removed.len(), units::bytes(self.freed), self.kept)
     }
 }
 
@@ -154,6 +155,9 @@ impl Action for Rotate {
             return Err(Failure::new(Code::Internal, "`rotate` was planned without knowing the folder"));
         };
         leftovers::clean(effects, &effects.facts().absolute(&self.dir))?;
+        if effects.facts().host().is_troubled() {
+            effects.facts().host().info("rotation removes nothing: a part of this run has failed");
+        }
         if planned.removed.is_empty() {
             return Ok(planned.clone());
         }

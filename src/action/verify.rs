@@ -15,7 +15,7 @@ use crate::sys::effects::Effects;
 use crate::sys::facts::{Facts, Seen};
 use crate::sys::fs;
 use crate::sys::store::{self, Found};
-use crate::sys::stream::{Control, Digest, Inspection, hash, inspect};
+use crate::sys::stream::{Control, Defect, Digest, Inspection, hash, inspect};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -100,7 +100,12 @@ impl Action for Verify {
         let path = facts.absolute(&self.path);
         let verification = examine(facts, &path)?;
         self.record(effects, &path, &verification)?;
-        if verification.intact || self.options.report_only {
+        if verification.intact {
+            return Ok(verification);
+        }
+        if self.options.report_only {
+            // The run goes on, but it has seen a backup that cannot be relied on: nothing is removed after that.
+            facts.host().set_troubled();
             return Ok(verification);
         }
         let mut failure = Failure::new(Code::NotIntact, format!("`{}` is not intact", verification.name));
@@ -146,6 +151,7 @@ pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
     let found = store::look(path)?;
     let manifest = found.as_ref().and_then(|found| found.manifest.clone());
     problems.extend(found.as_ref().and_then(|found| found.oddity.clone()));
+    let is_odd = !problems.is_empty();
     let sidecar = match store::read_sha256(path) {
         Ok(Some(digest)) => Some(digest),
         Ok(None) => {
@@ -172,11 +178,13 @@ pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
     let expected = sidecar.as_deref().and_then(Digest::parse);
     let mut reading = Reading::of(content);
     let file = fs::open(path)?;
+    let mut whole = true;
     let (size, raw_size, sha256, indexed) = if fs::is_gzip(path)? {
         let inspection = Inspection { path: Some(path), expected, threads: None };
         let inspected = inspect(file, &inspection, control, &mut |bytes| reading.take(bytes))?;
         checks.push("gzip".to_owned());
         problems.extend(inspected.defects.iter().map(|defect| format!("{name} {defect}")));
+        whole = inspected.defects.iter().all(|defect| matches!(defect, Defect::WrongDigest { .. }));
         if let Some(manifest) = &manifest
             && inspected.is_intact()
             && manifest.members != inspected.members
@@ -190,7 +198,9 @@ pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
     } else {
         let (size, digest) = hash(file, path, control, &mut |bytes| reading.take(bytes))?;
         if name.ends_with(".gz") {
-            problems.push(format!("{name} is no gzip file"));
+            let what = if size == 0 { "is empty" } else { "is no gzip file" };
+            problems.push(format!("{name} {what}"));
+            whole = false;
         } else if let Some(expected) = expected.filter(|expected| *expected != digest) {
             problems.push(format!("{name} has the SHA-256 {digest} instead of {expected}"));
         }
@@ -201,13 +211,20 @@ pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
     }
     let read = reading.end()?;
     // A damaged stream was read only up to the damage; what its content lacks is then no news.
-    if problems.iter().all(|problem| problem.ends_with("is missing")) {
+    if whole {
         problems.extend(read.problems.iter().map(|problem| format!("{name}: {problem}")));
+        checks.extend(read.checks.iter().map(|check| (*check).to_owned()));
     }
-    checks.extend(read.checks.iter().map(|check| (*check).to_owned()));
     match &manifest {
         Some(manifest) => {
-            problems.extend(against_manifest(&name, manifest, size, raw_size, &sha256.to_string()));
+            // A digest that both records agree on was compared already.
+            let compared = sidecar.as_ref() == Some(&manifest.sha256);
+            let digest = if compared { manifest.sha256.clone() } else { sha256.to_string() };
+            problems.extend(against_manifest(&name, manifest, size, raw_size, &digest));
+            if manifest.content == Content::Sql && read.complete && !read.summary {
+                problems
+                    .push(format!("{name}: the content summary, which ends every dump of ours, is missing"));
+            }
             if manifest.content == Content::Sql && read.complete && read.tables != manifest.tables {
                 problems.push(format!("{name}: row counts or fingerprints differ from the manifest"));
             } else if manifest.content == Content::Sql && read.complete {
@@ -220,7 +237,9 @@ pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
                 problems.push(format!("{name} holds {found} entries, its manifest says {expected}"));
             }
         }
-        None if indexed && content != Content::File => problems.push(format!("{name}.json is missing")),
+        None if indexed && content != Content::File && !is_odd => {
+            problems.push(format!("{name}.json is missing"))
+        }
         None => {}
     }
     problems.dedup();

@@ -106,17 +106,13 @@ pub fn plan(backups: &[Backup], keep: &Keep, now: DateTime<FixedOffset>) -> Rete
         groups.entry((&backup.source, &backup.tag)).or_default().push(backup);
     }
     let mut result = RetentionPlan::default();
+    let mut removals = Vec::new();
     for ((source, _), mut group) in groups {
         group.sort_by_key(|backup| std::cmp::Reverse(order(backup)));
         for (backup, rule) in group.iter().zip(rules(&group, keep, now)) {
             match (rule, newest_verified.get(source)) {
                 (Some(rule), _) => result.keep.push((backup.path.clone(), rule)),
-                (None, Some(proof)) if order(proof) > order(backup) => result.remove.push(Removal {
-                    path: backup.path.clone(),
-                    name: backup.name.clone(),
-                    size: backup.size.as_now().copied().unwrap_or(0),
-                    proof: proof.path.clone(),
-                }),
+                (None, Some(proof)) if order(proof) > order(backup) => removals.push((*backup, *proof)),
                 (None, Some(proof)) if proof.path == backup.path => {
                     result.keep.push((backup.path.clone(), "newest verified backup of its source"));
                 }
@@ -126,7 +122,16 @@ pub fn plan(backups: &[Backup], keep: &Keep, now: DateTime<FixedOffset>) -> Rete
             }
         }
     }
-    result.remove.reverse();
+    removals.sort_by_key(|(backup, _)| order(backup));
+    result.remove = removals
+        .into_iter()
+        .map(|(backup, proof)| Removal {
+            path: backup.path.clone(),
+            name: backup.name.clone(),
+            size: backup.size.as_now().copied().unwrap_or(0),
+            proof: proof.path.clone(),
+        })
+        .collect();
     result
 }
 

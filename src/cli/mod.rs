@@ -5,6 +5,7 @@
 
 pub mod backups;
 pub mod customize;
+pub mod diagnostics;
 pub mod doc;
 pub mod global;
 pub mod history;
@@ -48,6 +49,8 @@ const PROGRAM: &str = "lifeboat";
 /// Exit codes: 0 success, 1 failed, 2 usage or playbook error, 3 completed with warnings, 4 the plan of a dry run is
 /// partial, 6 a confirmation is needed, 10 refused by policy, 11 locked by another run, 12 a backup is not intact, 130
 /// interrupted, 143 terminated.
+///
+/// `LIFEBOAT_LOG=debug` tells on stderr what the program itself does: processes, connections, files, locks.
 #[derive(Debug, Parser)]
 #[command(
     name = PROGRAM,

@@ -150,7 +150,8 @@ fn screen(cx: &Context, mode: Mode) -> Events {
         Arc::new(JsonSink::new(screen))
     } else if mode == Mode::DryRun {
         Arc::new(PlanSink::new(screen, detail))
-    } else if screen.live && !cx.global.quiet {
+    // Diagnostics would be written across a live view.
+    } else if screen.live && !cx.global.quiet && cx.diagnostics.is_none() {
         Arc::new(LiveSink::new(ProgressDrawTarget::stderr(), detail, screen.err_paint))
     } else {
         Arc::new(PlainSink::new(screen, detail))

@@ -57,7 +57,8 @@ fn outcome(end: &Ended<'_>, paint: Paint) -> String {
             let word = match exit {
                 Exit::Interrupted => "was interrupted",
                 Exit::Terminated => "was terminated",
-                Exit::Usage => "did not run",
+                // A step that was begun may have done something before.
+                Exit::Usage if end.failure.is_none_or(|failure| failure.step.is_none()) => "did not run",
                 Exit::Partial => "is known only in part",
                 _ => "failed",
             };

@@ -265,7 +265,12 @@ fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, r
     if !values.from.is_empty() {
         host.emit(What::Resolved {
             what: "parameters".to_owned(),
-            value: values.from.len().to_string(),
+            value: values
+                .from
+                .iter()
+                .filter_map(|from| from.split(' ').next())
+                .collect::<Vec<_>>()
+                .join(", "),
             from: values.from.clone(),
         });
     }

@@ -64,8 +64,8 @@ pub fn take<T: Clone + 'static>(verb: &str, options: &mut Map, key: &str) -> Res
     })
 }
 
-/// Serde's message in our words.
-fn refusal(verb: &str, key: &str, message: &str) -> Failure {
+/// Why an option's value is refused: serde's message in our words.
+pub fn refusal(verb: &str, key: &str, message: &str) -> Failure {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if let (true, Some((unknown, known))) = (message.starts_with("unknown field"), quoted.split_first()) {
         let failure = Failure::new(Code::Script, format!("unknown option `{unknown}` of `{verb}`"));

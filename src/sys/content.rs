@@ -17,6 +17,8 @@ pub struct Findings {
     pub checks: Vec<&'static str>,
     /// What is wrong.
     pub problems: Vec<String>,
+    /// Whether a dump ends with our own summary of its tables.
+    pub summary: bool,
     /// Tables of a dump, by name.
     pub tables: Vec<TableContent>,
     /// Entries of an archive.
@@ -114,6 +116,7 @@ impl SqlReading {
         match self.contents.summary() {
             Ok(None) => {}
             Ok(Some(summary)) => {
+                findings.summary = true;
                 findings.checks.push("row counts and fingerprints");
                 findings.problems.extend(difference(summary, &findings.tables));
             }
@@ -194,14 +197,19 @@ fn read_tar(pieces: Pieces) -> Result<u64, String> {
     let mut archive = tar::Archive::new(Tail::new(pieces));
     let mut entries = 0;
     let damaged = |error: io::Error| format!("the archive is damaged: {error}");
+    let mut content_end = 0;
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         io::copy(&mut entry, &mut io::sink()).map_err(damaged)?;
+        // A file with holes is stored without them.
+        let sparse = entry.header().entry_type().is_gnu_sparse();
+        let stored = if sparse { entry.header().entry_size().map_err(damaged)? } else { entry.size() };
+        content_end = entry.raw_file_position() + stored.div_ceil(BLOCK) * BLOCK;
         entries += 1;
     }
     let mut tail = archive.into_inner();
     io::copy(&mut tail, &mut io::sink()).map_err(damaged)?;
-    if tail.ends_with_zeros() { Ok(entries) } else { Err("the archive's end is missing".to_owned()) }
+    if tail.ends_behind(content_end) { Ok(entries) } else { Err("the archive's end is missing".to_owned()) }
 }
 
 /// The pieces as one stream.
@@ -225,25 +233,31 @@ impl Read for Pieces {
     }
 }
 
-/// Counts the zeros at the end: an archive ends with two blocks of 512 of them, which the tar reader does not ask for.
+/// Size of a tar block.
+const BLOCK: u64 = 512;
+
+/// Counts the zeros at the end: an archive ends with two blocks of them, which the tar reader does not ask for.
 struct Tail {
     inner: Pieces,
+    read: u64,
     zeros: u64,
 }
 
 impl Tail {
     fn new(inner: Pieces) -> Self {
-        Self { inner, zeros: 0 }
+        Self { inner, read: 0, zeros: 0 }
     }
 
-    fn ends_with_zeros(&self) -> bool {
-        self.zeros >= 1024
+    /// Whether the end stands behind the last entry, whose own content may end with zeros too.
+    fn ends_behind(&self, content_end: u64) -> bool {
+        self.zeros >= 2 * BLOCK && self.read >= content_end + 2 * BLOCK
     }
 }
 
 impl Read for Tail {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
+        self.read += n as u64;
         let trailing = buffer[..n].iter().rev().take_while(|byte| **byte == 0).count() as u64;
         self.zeros = if trailing == n as u64 { self.zeros + trailing } else { trailing };
         Ok(n)

@@ -132,21 +132,6 @@ impl Facts {
         })
     }
 
-    /// The backup that the file at `path` is, whatever its name, as far as it is there now; `None` for a folder.
-    pub fn backup(&self, path: &Path) -> Result<Option<Backup>, Failure> {
-        if self.view.path(path) == Seen::Gone {
-            return Ok(None);
-        }
-        let found = store::look_at_any(path)?;
-        Ok(found.map(|found| {
-            let mut backup = found.backup;
-            if self.view.is_verified(path) {
-                backup.verified = Later::Now(Some(true));
-            }
-            backup
-        }))
-    }
-
     /// The backups of a folder, oldest first, with what a dry run predicts laid over them.
     pub fn backups(&self, dir: &Path) -> Result<Later<Vec<Backup>>, Failure> {
         if self.view.is_changed(&Target::Path(dir.to_path_buf())) {

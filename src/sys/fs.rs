@@ -4,7 +4,7 @@ use crate::base::failure::{Code, Failure};
 use crate::sys::facts::DiskSpace;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Ends the name of every staged file; the name begins with a dot and holds the run's id.
@@ -129,7 +129,8 @@ pub fn stage(path: &Path, run: &str) -> Result<Staged, Failure> {
         .create_new(true)
         .mode(0o600)
         .open(&staged)
-        .map_err(|error| Failure::io("create", &staged, &error))?;
+        .map_err(|error| Failure::io("create", path, &error))?;
+    tracing::debug!(path = %staged.display(), "staged");
     Ok(Staged { file, staged, target: path.to_path_buf(), published: false })
 }
 
@@ -176,7 +177,9 @@ impl Staged {
         self.published = true;
         sync_dir(&self.target).inspect_err(|_| {
             self.published = std::fs::rename(&self.target, &self.staged).is_err();
-        })
+        })?;
+        tracing::debug!(path = %self.target.display(), "published");
+        Ok(())
     }
 }
 
@@ -226,7 +229,9 @@ pub fn replace(path: &Path, content: &[u8], run: &str) -> Result<(), Failure> {
     staged.file.sync_all().map_err(|error| Failure::io("write", &staged.staged, &error))?;
     std::fs::rename(&staged.staged, path).map_err(|error| Failure::io("replace", path, &error))?;
     staged.published = true;
-    sync_dir(path)
+    sync_dir(path)?;
+    tracing::debug!(path = %path.display(), "replaced");
+    Ok(())
 }
 
 /// Takes a file's final name away: it becomes a leftover of `run`. `None` if it is gone already.
@@ -260,9 +265,17 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Failure> {
     })
 }
 
-/// Opens a file for reading.
+/// Opens a file for reading. Nothing that would wait for somebody to write, such as a pipe, counts as a file.
 pub fn open(path: &Path) -> Result<File, Failure> {
-    File::open(path).map_err(|error| Failure::io("read", path, &error))
+    let failed = |error: io::Error| Failure::io("read", path, &error);
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let kind = file.metadata().map_err(failed)?.file_type();
+    if kind.is_file() || kind.is_block_device() {
+        return Ok(file);
+    }
+    let what = if kind.is_dir() { "it is a folder" } else { "it is no file that has an end" };
+    Err(Failure::new(Code::Io, format!("cannot read `{}`", path.display())).caused_by(what))
 }
 
 /// Whether a file begins like a gzip file; an empty one does not.
@@ -288,7 +301,10 @@ pub fn host_name() -> String {
 /// Removes a file and makes that durable; one that is gone already is fine.
 pub fn remove(path: &Path) -> Result<(), Failure> {
     match std::fs::remove_file(path) {
-        Ok(()) => sync_dir(path),
+        Ok(()) => {
+            tracing::debug!(path = %path.display(), "removed");
+            sync_dir(path)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Failure::io("remove", path, &error)),
     }

@@ -204,6 +204,9 @@ impl<W: Write> TarWriter<W> {
         let kind = metadata.file_type();
         let mut header = tar::Header::new_gnu();
         header.set_metadata(&metadata);
+        if metadata.mtime() < 0 {
+            set_time_before_1970(&mut header, metadata.mtime());
+        }
         header.set_size(0);
         if kind.is_dir() {
             header.set_entry_type(tar::EntryType::Directory);
@@ -266,6 +269,13 @@ impl<W: Write> TarWriter<W> {
         let entries = self.entries;
         self.tar.into_inner().map(|out| (out, entries)).map_err(stream_failure)
     }
+}
+
+/// Times before 1970 as GNU tar writes them: 96 bits in two's complement.
+fn set_time_before_1970(header: &mut tar::Header, seconds: i64) {
+    let field = &mut header.as_old_mut().mtime;
+    field.fill(0xff);
+    field[4..].copy_from_slice(&seconds.to_be_bytes());
 }
 
 /// The failure of the stream that an `io::Error` carries.

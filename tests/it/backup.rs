@@ -200,7 +200,7 @@ fn one_part_failing_does_not_stop_the_other() {
         .run(&["backup_all"])
         .exits(3)
         .says("no database is named")
-        .says("Backed up: [\"configuration\"]; failed: [\"database\"]");
+        .says("Backed up: configuration; failed: database");
     assert_eq!(project.names("backups"), ["config"]);
     project.run(&["backup_all", "--no-db"]).exits(0);
     project.run(&["backup_all", "--no-db", "--no-config"]).exits(1).says("there is nothing to back up");

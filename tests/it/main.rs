@@ -1,12 +1,18 @@
 //! Proves Lifeboat against a real PostgreSQL, real files and real processes.
 
+#![allow(clippy::print_stdout, reason = "a test tells its seed to who has to repeat it")]
+
 mod aftermath;
+mod archive;
 mod backup;
 mod cluster;
 mod commands;
 mod contract;
+mod damage;
+mod diagnostics;
 mod docs;
 mod doors;
+mod dumps;
 mod exec;
 mod full_disk;
 mod house;
@@ -18,6 +24,7 @@ mod postgres;
 mod preflight;
 mod project;
 mod receiver;
+mod rotation;
 mod schedule;
 mod scratch;
 mod verify;

@@ -46,10 +46,76 @@ impl Ran {
     }
 }
 
+/// The user and the group that own nothing.
+const NOBODY: u32 = 65534;
+
+/// A line whose stamps, digests, durations, sizes and time of day are replaced by words.
+fn steady(line: &str) -> String {
+    let digit = |c: Option<&u8>| c.is_some_and(u8::is_ascii_digit);
+    let bytes = line.as_bytes();
+    let mut steady = Vec::new();
+    let mut at = 0;
+    if bytes.len() > 8 && bytes[2] == b':' && bytes[5] == b':' && digit(bytes.first()) {
+        at = 9.min(bytes.len());
+    }
+    while at < bytes.len() {
+        let fresh = at == 0 || !bytes[at - 1].is_ascii_alphanumeric();
+        let run = |is: fn(&u8) -> bool| bytes[at..].iter().take_while(|byte| is(byte)).count();
+        let (digits, hex) = (run(u8::is_ascii_digit), run(u8::is_ascii_hexdigit));
+        let number = run(|byte| byte.is_ascii_digit() || *byte == b'.');
+        let units = [
+            ("ms", "TIME"),
+            ("s", "TIME"),
+            ("B", "SIZE"),
+            ("KiB", "SIZE"),
+            ("MiB", "SIZE"),
+            ("bytes", "SIZE"),
+        ];
+        let unit = units.into_iter().find(|(unit, _)| {
+            let rest = line.get(at + number..).and_then(|rest| rest.strip_prefix(' '));
+            let rest = rest.and_then(|rest| rest.strip_prefix(unit));
+            rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+        });
+        let is_stamp = digits == 8
+            && bytes.get(at + 8) == Some(&b'_')
+            && bytes[at + 9..].iter().take_while(|byte| byte.is_ascii_digit()).count() == 6;
+        if is_stamp {
+            steady.extend_from_slice(b"STAMP");
+            at += 15;
+        } else if fresh && hex == 64 {
+            steady.extend_from_slice(b"SHA256");
+            at += 64;
+        } else if let (true, Some((unit, word))) = (fresh && digits > 0, unit) {
+            steady.extend_from_slice(word.as_bytes());
+            at += number + 1 + unit.len();
+        } else if digits > 0
+            && (steady.ends_with(b" byte ") || (digits > 2 && steady.ends_with(b" manifest says ")))
+        {
+            steady.push(b'N');
+            at += digits;
+        } else {
+            steady.push(bytes[at]);
+            at += 1;
+        }
+    }
+    String::from_utf8(steady).unwrap()
+}
+
 impl TestProject {
     /// An empty project.
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("lifeboat-test-").tempdir().unwrap();
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// An empty project in memory where the system offers that, for tests whose many small files must not wait for
+    /// the disk.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::below(memory) } else { Self::new() }
+    }
+
+    fn below(parent: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("lifeboat-test-").tempdir_in(parent).unwrap();
         std::fs::write(dir.path().join("lifeboat.toml"), "").unwrap();
         let home = dir.path().display().to_string();
         let path = std::env::var("PATH").unwrap();
@@ -116,6 +182,33 @@ impl TestProject {
     /// Runs the program to its end.
     pub fn run(&self, args: &[&str]) -> Ran {
         Ran::of(self.command(args).output().unwrap())
+    }
+
+    /// Runs the program as a user for whom permissions count, to whom the whole project belongs.
+    pub fn run_as_nobody(&self, args: &[&str]) -> Ran {
+        use std::os::unix::process::CommandExt;
+        let mut command = self.command(args);
+        if rustix::process::getuid().is_root() {
+            for entry in walkdir::WalkDir::new(self.path()) {
+                std::os::unix::fs::lchown(entry.unwrap().path(), Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Ran::of(command.output().unwrap())
+    }
+
+    /// What was printed for people, without what differs from run to run.
+    pub fn steady(&self, text: &str) -> String {
+        let text = text.replace(&self.path().display().to_string(), "PROJECT");
+        let lines = text.lines().filter(|line| !line.starts_with("  run ") && !line.contains(" run 2"));
+        lines.map(|line| steady(line) + "\n").collect()
+    }
+
+    /// The exit code, and what was printed from the first failure on.
+    pub fn told(&self, ran: &Ran) -> String {
+        let text = self.steady(&ran.stderr);
+        let begin = ["error: ", "warning: ", "! "].iter().filter_map(|word| text.find(word)).min();
+        format!("exit {}\n{}", ran.code, &text[begin.unwrap_or(0)..])
     }
 
     /// Starts the program; its output is thrown away.

@@ -6,6 +6,7 @@ use crate::base::failure::Failure;
 use crate::script::fields::listed;
 use crate::script::known::Signature;
 use crate::script::literal::Literal;
+use crate::script::options::refusal;
 use crate::script::program::{Program, Unit};
 use crate::script::surface::Surface;
 use crate::script::tree;
@@ -195,8 +196,9 @@ impl Calls<'_> {
             } else if let Ok(literal) = Literal::read(value)
                 && let Err(reason) = (options.check)(name, &literal.json())
             {
-                let message = format!("option `{name}` of `{}` cannot be {}", call.name, literal.kind());
-                failures.push(self.unit.wrong(literal.at, message).caused_by(reason));
+                let refusal = refusal(&call.name, name, &reason);
+                let failure = self.unit.wrong(literal.at, refusal.message);
+                failures.push(Failure { causes: refusal.causes, hints: refusal.hints, ..failure });
             }
         }
         failures

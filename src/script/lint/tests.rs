@@ -170,7 +170,7 @@ fn options_that_do_not_exist() {
         &expect![[r#"
             error playbooks/p.rhai:3:18 unknown option `keep_day` of `rotate`
               Did you mean `keep_days`?
-            error playbooks/p.rhai:4:29 option `keep_days` of `rotate` cannot be text: invalid type: string "30", expected u32
+            error playbooks/p.rhai:4:29 option `keep_days` of `rotate` must be a whole number from 0: it is the text "30"
             error playbooks/p.rhai:4:35 unknown option `compress` of `rotate`
               Its options are `tag` and `keep_days`.
         "#]],

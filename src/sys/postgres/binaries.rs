@@ -74,8 +74,10 @@ pub fn find_server(major: Option<u32>, env: Env) -> Result<ServerPrograms, Failu
 /// # Errors
 /// `ProcessFailed` if it does not start, fails, or prints none.
 pub fn version_of(program: &Path) -> Result<Version, Failure> {
-    let failed =
-        || Failure::new(Code::ProcessFailed, format!("cannot ask `{}` its version", program.display()));
+    let failed = || {
+        Failure::new(Code::ProcessFailed, format!("cannot ask `{}` its version", program.display()))
+            .hint(format!("Repair that program, or set {BINDIR} to the folder of another installation."))
+    };
     // Debian's wrapper is a script, which needs a PATH to find its interpreter.
     let output = Command::new(program)
         .arg("--version")

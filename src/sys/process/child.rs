@@ -138,8 +138,12 @@ impl Ended {
 /// Adds the last lines of standard error, or else of standard output, as causes.
 fn quoting(failure: Failure, stdout: &Captured, stderr: &Captured) -> Failure {
     let lines = |captured: &Captured| -> Vec<String> {
-        let lines: Vec<String> =
-            captured.text.lines().map(capture::plain).filter(|line| !line.trim().is_empty()).collect();
+        let lines: Vec<String> = captured
+            .text
+            .lines()
+            .map(|line| capture::plain(line).trim().to_owned())
+            .filter(|line| !line.is_empty())
+            .collect();
         lines[lines.len().saturating_sub(QUOTED)..].to_vec()
     };
     let said = [stderr, stdout].into_iter().map(lines).find(|lines| !lines.is_empty());
@@ -213,6 +217,7 @@ impl Child {
             (Some(code), _) => Status::Code(code),
             (None, signal) => Status::Signal(signal.unwrap_or_default()),
         };
+        tracing::debug!(program = self.program, pid = self.pid, ?status, ?elapsed, "ended");
         Ok(Ended { program: self.program.clone(), status, stdout, stderr, elapsed })
     }
 
@@ -320,6 +325,7 @@ pub(super) fn start(
         Ok(Err(error)) => return Err(cannot_start(&path, &error)),
         _ => return Err(Failure::new(Code::Internal, "a child has no pipes")),
     };
+    tracing::debug!(program = %path.display(), args = ?command.args, pid, "spawned");
     let mut child = Child {
         program: command.program.clone(),
         pid,
