@@ -106,7 +106,7 @@ impl Action for Gzip {
             writer.finish()
         };
         let ((), written) = pour(source, &stages, &mut StagedOutput(&mut staged), control)?;
-        effects.publish(staged)?;
+        effects.publish(&mut staged)?;
         Ok(Gzipped {
             path: planned.path.clone(),
             size: Later::Now(written.size),

@@ -6,6 +6,7 @@ pub mod exec;
 pub mod file;
 pub mod gzip;
 pub mod hash;
+pub mod leftovers;
 pub mod notify;
 pub mod rotate;
 pub mod save;
@@ -20,6 +21,20 @@ use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// The names of all actions, in the order of their files. The contract tests demand a case of each.
+pub const NAMES: &[&str] = &[
+    exec::Exec::NAME,
+    gzip::Gzip::NAME,
+    hash::Hash::NAME,
+    notify::Notify::NAME,
+    rotate::Rotate::NAME,
+    save::Save::NAME,
+    scratch_database::ScratchDatabase::NAME,
+    scratch_postgres::ScratchPostgres::NAME,
+    verify::Verify::NAME,
+];
+
 /// An output that journal, resume and `--json` can hold.
 pub trait Recorded:
     Clone + Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + Send + 'static
@@ -27,6 +42,7 @@ pub trait Recorded:
     /// One line for people: what was done.
     fn summary(&self) -> String;
 }
+
 /// One effect on the outside world, as a value.
 pub trait Action: Send + Sync + 'static {
     /// The same word in script, journal, policy and docs.

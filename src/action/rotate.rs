@@ -1,11 +1,10 @@
 //! `rotate`: removes the backups of a folder that no retention rule keeps.
 
-use crate::action::{Action, Recorded};
+use crate::action::{Action, Recorded, leftovers};
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
 use crate::base::retention::{Keep, Removal, plan as retention};
 use crate::base::units;
-use crate::observe::backups::catalog;
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::store;
@@ -89,7 +88,7 @@ impl Action for Rotate {
         let dir = facts.absolute(&self.dir);
         let shown = facts.host().shown(&dir);
         let scope = self.options.tag.as_ref().map(|tag| format!(" tagged `{tag}`")).unwrap_or_default();
-        let Later::Now(mut all) = catalog(facts, &dir)? else {
+        let Later::Now(mut all) = facts.backups(&dir)? else {
             let mut plan = Plan::new(
                 format!("rotate backups{scope} in `{shown}`, keeping {}", keep.describe()),
                 Effect::Destroy,
@@ -126,6 +125,10 @@ impl Action for Rotate {
                 removal.proof.file_name().unwrap_or_default().to_string_lossy()
             )
         }));
+        let left = store::leftovers(&dir, "")?;
+        if !left.is_empty() {
+            details.push(format!("remove what killed runs left: {}", leftovers::names(&left)));
+        }
         if foreign > 0 {
             details.push(format!("{foreign} without a manifest are left alone"));
         }
@@ -151,6 +154,7 @@ impl Action for Rotate {
         let Later::Now(planned) = &plan.forecast else {
             return Err(Failure::new(Code::Internal, "`rotate` was planned without knowing the folder"));
         };
+        leftovers::clean(effects, &effects.facts().absolute(&self.dir))?;
         if effects.facts().host().is_troubled() {
             effects.facts().host().info("rotation removes nothing: a part of this run has failed");
         }

@@ -4,6 +4,7 @@
 //! last. Whoever sees the backup sees all of it.
 
 use crate::action::gzip::StagedOutput;
+use crate::action::leftovers;
 use crate::action::source::{BackupSource, Produced, Sourced};
 use crate::action::{Action, Recorded};
 use crate::base::backup::{Backup, MANIFEST_VERSION, Manifest};
@@ -11,7 +12,6 @@ use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
 use crate::base::units;
-use crate::observe::backups::catalog;
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::fs::{self, Staged};
@@ -126,13 +126,13 @@ impl Action for Save {
         let facts = effects.facts();
         let dir = backup.path.parent().unwrap_or(Path::new("/"));
         effects.create_dir(dir)?;
-        clean_leftovers(effects, dir)?;
+        leftovers::clean(effects, dir)?;
         self.refuse_taken(facts, &backup.path)?;
         let own = [fs::resolved(dir), dir.to_path_buf(), facts.host().state().to_path_buf()];
         let mut staged = effects.stage(&backup.path)?;
         let (produced, written) = self.pour(&mut staged, plan.estimate, effects, &own)?;
         let manifest = self.manifest(backup, &produced, &written, effects.run());
-        publish(effects, staged, &manifest, produced.globals.as_deref())?;
+        publish(effects, &mut staged, &manifest, produced.globals.as_deref())?;
         for note in &produced.notes {
             facts.host().info(&format!("{}: {note}", backup.name));
         }
@@ -217,7 +217,7 @@ impl Save {
 /// Raw bytes of the newest backup of the same source in the folder: the best estimate there is.
 fn last_raw_size(facts: &Facts, dir: &Path, sourced: &Sourced) -> Result<Option<u64>, Failure> {
     let Later::Now(source) = &sourced.source else { return Ok(None) };
-    let Later::Now(all) = catalog(facts, dir)? else { return Ok(None) };
+    let Later::Now(all) = facts.backups(dir)? else { return Ok(None) };
     Ok(all
         .iter()
         .rev()
@@ -225,28 +225,11 @@ fn last_raw_size(facts: &Facts, dir: &Path, sourced: &Sourced) -> Result<Option<
         .find_map(|backup| backup.raw_size.as_now().copied()))
 }
 
-/// Removes what killed runs left in the folder; the folder's lock is held, so nobody is still writing.
-fn clean_leftovers(effects: &Effects, dir: &Path) -> Result<(), Failure> {
-    let leftovers = store::leftovers(dir, effects.run())?;
-    if leftovers.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<String> = leftovers
-        .iter()
-        .filter_map(|leftover| Some(leftover.staged.file_name()?.to_string_lossy().into_owned()))
-        .collect();
-    let intent = effects.intend(&format!("remove what killed runs left: {}", names.join(", ")))?;
-    for leftover in &leftovers {
-        effects.remove_leftover(&intent, leftover)?;
-    }
-    effects.facts().host().info(&format!("cleaned up after a run that was killed: {}", names.join(", ")));
-    Ok(())
-}
-
-/// Writes the sidecars, then gives the backup its name; a failure takes the sidecars away again.
+/// Writes the sidecars, then gives the backup its name; a failure takes the sidecars away again. The staged file outlives
+/// them: it is what tells a later run whose they are.
 fn publish(
     effects: &Effects,
-    staged: Staged,
+    staged: &mut Staged,
     manifest: &Manifest,
     globals: Option<&str>,
 ) -> Result<(), Failure> {

@@ -98,7 +98,7 @@ fn load_sample(effects: &Effects, target: &ScratchTarget, scale: u32) -> Result<
         label: format!("load the sample at scale {scale}"),
         done: 0,
         total: None,
-        unit: "bytes".to_owned(),
+        unit: String::new(),
     });
     let mut command = Command::new(psql.display().to_string())
         .args(["--no-psqlrc", "--quiet", "--file=-", &format!("--set=scale={scale}")])

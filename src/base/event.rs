@@ -244,7 +244,7 @@ pub struct Progress {
     pub done: u64,
     /// Units in all, if known or estimated.
     pub total: Option<u64>,
-    /// `bytes`, `files`, `backups`.
+    /// `bytes`, `files`, `backups`; empty where nothing is counted.
     pub unit: String,
 }
 

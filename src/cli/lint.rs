@@ -139,7 +139,7 @@ mod tests {
               │
             3 │     inof("hello");
               │     ^
-            hint: `lifeboat doc` lists all functions.
+            hint: Did you mean `info`?
 
         "#]]
         .assert_eq(&out);
@@ -172,7 +172,7 @@ mod tests {
                   "message": "unknown function `inof`",
                   "causes": [],
                   "hints": [
-                    "`lifeboat doc` lists all functions."
+                    "Did you mean `info`?"
                   ],
                   "at": {
                     "file": "playbooks/typo.rhai",

@@ -1,6 +1,7 @@
 //! Parameters of playbooks as flags, and back.
 
 use crate::cli::global::Global;
+use crate::cli::screen::columns;
 use crate::script::header::{Header, Schedule};
 use crate::script::param::{Kind, Param};
 use crate::script::parameters::Given;
@@ -40,6 +41,25 @@ fn long_about(header: &Header) -> String {
 }
 
 fn after_help(header: &Header) -> String {
+    let sections = [secrets(header), schedules(header)];
+    sections.into_iter().filter(|section| !section.is_empty()).collect::<Vec<_>>().join("\n\n")
+}
+
+/// The secrets: only their variables give them.
+fn secrets(header: &Header) -> String {
+    let row = |param: &Param| {
+        let help = param.help.clone().unwrap_or_default();
+        let required = if param.required { " [required]" } else { "" };
+        Some(vec![format!("  {}", param.env.as_ref()?), format!("{help}{required}").trim_start().to_owned()])
+    };
+    let rows: Vec<Vec<String>> = header.params.iter().filter(|param| param.secret).filter_map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!("Secrets, from the environment or `.env` only:\n{}", columns(&rows).trim_end())
+}
+
+fn schedules(header: &Header) -> String {
     if header.schedule.is_empty() {
         return String::new();
     }
@@ -56,6 +76,10 @@ fn after_help(header: &Header) -> String {
 fn arg(param: &Param) -> Arg {
     let help = help(param);
     let arg = Arg::new(id(param));
+    if param.secret {
+        // Known only to be refused, without its value in the message.
+        return arg.long(param.flag()).num_args(0..=1).allow_hyphen_values(true).hide(true);
+    }
     // An empty help would be a line of blanks.
     let arg = if help.is_empty() { arg } else { arg.help(help) };
     if param.kind == Kind::Bool {
@@ -266,9 +290,6 @@ const PLAYBOOK = #{
                   --force
                       Do it anyway
 
-                  --token <TOKEN>
-                      Key of the service [env: TOKEN]
-
                   --keep-free <KEEP_FREE>
                       Space to leave [required]
 
@@ -295,6 +316,9 @@ const PLAYBOOK = #{
                   --color <WHEN>
                       Use colours: `auto`, `always` or `never` [default: auto]
 
+            Secrets, from the environment or `.env` only:
+              TOKEN  Key of the service
+
             Schedule:
               0 2 * * *  --tag daily --keep-free 1GiB
               0 3 * * 0 (Europe/Berlin)  --exclude a b --exclude=-x --no-config --keep-free 1GiB f
@@ -316,7 +340,6 @@ const PLAYBOOK = #{
                   --database [<FILE>]      Restore the database [without a value: latest]
                   --no-config              Do not back up the configuration
                   --force                  Do it anyway
-                  --token <TOKEN>          Key of the service [env: TOKEN]
                   --keep-free <KEEP_FREE>  Space to leave [required]
               -h, --help                   Print help (see more with '--help')
 
@@ -328,6 +351,9 @@ const PLAYBOOK = #{
               -q, --quiet          Tell errors only
               -v, --verbose        Tell also what was asked, and what other programs print
                   --color <WHEN>   Use colours: `auto`, `always` or `never` [default: auto]
+
+            Secrets, from the environment or `.env` only:
+              TOKEN  Key of the service
 
             Schedule:
               0 2 * * *  --tag daily --keep-free 1GiB

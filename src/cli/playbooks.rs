@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 /// List the playbooks that can be run by name: the project's and those that come with Lifeboat
 ///
 /// With `--json`: an array of objects with `name`, `origin` (`project` or `embedded`), `path` (or null), `summary`, `params`
-/// (each with `name`, `flag`, `default`, `env`, `help`, `required`, `choices`), `schedule` (each with `cron`, `tz`,
+/// (each with `name`, `flag` (null for what has none), `default`, `env`, `help`, `required`, `choices`), `schedule` (each with `cron`, `tz`,
 /// `params`) and `broken` (why its header cannot be read, with `code`, `message`, `causes`, `hints`, `at`; or null).
 #[derive(Debug, clap::Args)]
 pub struct Args {}
@@ -60,7 +60,7 @@ impl<'a> From<&'a Known> for Row<'a> {
                 .map(|param| {
                     json!({
                         "name": param.name,
-                        "flag": (!param.positional).then(|| format!("--{}", param.flag())),
+                        "flag": (!param.positional && !param.secret).then(|| format!("--{}", param.flag())),
                         "default": param.default,
                         "env": param.env,
                         "help": param.help,

@@ -95,6 +95,7 @@ fn template(progress: &Progress) -> String {
         }
         ("bytes", None) => "    {spinner} {msg} {binary_bytes}, {binary_bytes_per_sec}".to_owned(),
         (_, Some(_)) => format!("    {{msg}} [{{bar:24}}] {{pos}} of {{len}} {unit}, {{eta}} left"),
+        ("", None) => "    {spinner} {msg}".to_owned(),
         (_, None) => format!("    {{spinner}} {{msg}} {{pos}} {unit}"),
     }
 }

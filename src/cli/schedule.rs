@@ -6,6 +6,7 @@ use crate::cli::params;
 use crate::cli::report::{self, Gravity, in_short};
 use crate::script::header::{self, Header};
 use crate::script::library::Library;
+use crate::sys::host::Host;
 use crate::sys::program;
 use serde::Serialize;
 use std::path::Path;
@@ -84,10 +85,6 @@ fn export(library: &Library, program: &Path, cx: &Context) -> Result<Exit, Failu
         cx.screen.talk("no playbook has a schedule\n");
     } else {
         cx.screen.data(&crontab(&lines, &cx.project));
-        if !cx.project.join("logs").is_dir() {
-            let logs = quoted(&cx.project.join("logs").display().to_string());
-            cx.screen.talk(&format!("hint: Make the folder of the log first: `mkdir -p {logs}`.\n"));
-        }
     }
     Ok(exit)
 }
@@ -99,10 +96,17 @@ fn of_playbook(name: &str, header: &Header, program: &Path, project: &Path) -> R
         .iter()
         .map(|schedule| {
             let mut words = vec![path_text(program)?, "run".to_owned(), name.to_owned()];
+            if Host::find_project(project) != project {
+                // From its own folder alone another project would be found, further up.
+                words.extend(["--project".to_owned(), ".".to_owned()]);
+            }
             words.extend(params::words(header, schedule));
             let command: Vec<String> = words.iter().map(|word| quoted(word)).collect();
             let project = quoted(&path_text(project)?);
-            let command = format!("cd {project} && {} >> logs/cron-backup.log 2>&1", command.join(" "));
+            let command = format!(
+                "cd {project} && mkdir -p logs && {} >> logs/cron-backup.log 2>&1",
+                command.join(" ")
+            );
             if command.contains('\n') {
                 return Err(Failure::new(
                     Code::Usage,
@@ -117,8 +121,7 @@ fn of_playbook(name: &str, header: &Header, program: &Path, project: &Path) -> R
                 summary: summary.clone(),
                 cron: schedule.cron.clone(),
                 tz: schedule.tz.clone(),
-                // Cron makes a line break of every `%`, wherever it stands.
-                line: format!("{} {}", schedule.cron, command.replace('%', "\\%")),
+                line: format!("{} {}", schedule.cron, for_cron(&command)),
             })
         })
         .collect()
@@ -145,6 +148,12 @@ fn crontab(lines: &[Line], project: &Path) -> String {
         text += &format!("\n# {}\n{}\n", line.summary, line.line);
     }
     text
+}
+
+/// A command as cron wants it: an unescaped `%` is a line break wherever it stands, and a backslash before the one that
+/// escapes it would take that away. Such a backslash is always within quotes, which may end and begin again behind it.
+fn for_cron(command: &str) -> String {
+    command.replace('%', r"\%").replace(r"\\%", r"\''\%")
 }
 
 /// A word for `sh`, quoted only where it must be.
@@ -185,22 +194,21 @@ mod tests {
             # Lifeboat: the schedules of /srv/100% of Bob's app
 
             # Everything
-            0 3 * * 0 cd '/srv/100\% of Bob'\''s app' && /usr/local/bin/lifeboat run backup_all >> logs/cron-backup.log 2>&1
+            0 3 * * 0 cd '/srv/100\% of Bob'\''s app' && mkdir -p logs && /usr/local/bin/lifeboat run backup_all >> logs/cron-backup.log 2>&1
 
             # Back up the database
-            0 2 * * * cd '/srv/100\% of Bob'\''s app' && /usr/local/bin/lifeboat run backup_database --tag daily --keep-free 1GiB >> logs/cron-backup.log 2>&1
+            0 2 * * * cd '/srv/100\% of Bob'\''s app' && mkdir -p logs && /usr/local/bin/lifeboat run backup_database --tag daily --keep-free 1GiB >> logs/cron-backup.log 2>&1
 
             # The lines below are in a time zone of their own; cronie knows CRON_TZ, Debian's cron ignores it.
             CRON_TZ=Europe/Berlin
 
             # Back up the database
-            0 3 * * 0 cd '/srv/100\% of Bob'\''s app' && /usr/local/bin/lifeboat run backup_database --exclude 'a b' --exclude=-x --no-config --keep-free 1GiB f >> logs/cron-backup.log 2>&1
+            0 3 * * 0 cd '/srv/100\% of Bob'\''s app' && mkdir -p logs && /usr/local/bin/lifeboat run backup_database --exclude 'a b' --exclude=-x --no-config --keep-free 1GiB f >> logs/cron-backup.log 2>&1
         "#]].assert_eq(&out.text());
         expect![[r#"
             warning: the schedules of `broken` are left out: it is broken
             caused by: `summary` must be text, not a whole number (playbooks/broken.rhai:1:30)
             hint: `lifeboat lint broken` tells more.
-            hint: Make the folder of the log first: `mkdir -p '/srv/100% of Bob'\''s app/logs'`.
         "#]]
         .assert_eq(&err.text());
     }
@@ -218,7 +226,7 @@ mod tests {
                 "summary": "Everything",
                 "cron": "0 3 * * 0",
                 "tz": null,
-                "line": "0 3 * * 0 cd /srv/app && /usr/bin/lifeboat run backup_all >> logs/cron-backup.log 2>&1"
+                "line": "0 3 * * 0 cd /srv/app && mkdir -p logs && /usr/bin/lifeboat run backup_all >> logs/cron-backup.log 2>&1"
               }
             ]
         "#]].assert_eq(&out.text());
@@ -231,6 +239,13 @@ mod tests {
         let (cx, ..) = test::context(&dir, Global::default());
         let refused = export(&library, Path::new("/usr/bin/lifeboat"), &cx).unwrap_err();
         assert_eq!(refused.message, "the schedule of `backup_all` does not fit into one line");
+    }
+
+    #[test]
+    fn percent_signs_survive_cron() {
+        assert_eq!(for_cron("cd '/100% x'"), r"cd '/100\% x'");
+        assert_eq!(for_cron(r"cd '/a\%b'"), r"cd '/a\''\%b'");
+        assert_eq!(for_cron(r"cd '/a\\%b'"), r"cd '/a\\''\%b'");
     }
 
     #[test]

@@ -143,6 +143,8 @@ impl Session {
         for target in &plan.locks {
             self.lock(target, run)?;
         }
+        // The end may have been asked for while it was planned; from here on the action itself looks out for that.
+        self.facts.cancel().check()?;
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         let began = self.host.clock().instant();
         self.host.emit(What::ActionBegun { action: A::NAME.to_owned(), number });

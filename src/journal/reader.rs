@@ -200,7 +200,7 @@ fn parse(text: &str, version: u32) -> Recording {
     let (whole, torn) = text.rsplit_once('\n').unwrap_or(("", text));
     let mut unreadable = 0_usize;
     let mut events: Vec<Event> = Vec::new();
-    for line in whole.lines().filter(|line| !line.is_empty()) {
+    for line in whole.lines().filter(|line| !line.trim().is_empty()) {
         match serde_json::from_str(line) {
             Ok(event) => events.push(event),
             Err(_) => unreadable += 1,
@@ -318,7 +318,7 @@ mod tests {
             lines.insert(at.min(n), &junk);
             let read = parse(&(lines.join("\n") + "\n"), 1);
             prop_assert_eq!(read.events, events);
-            let blank = junk.is_empty() || junk == "\r";
+            let blank = junk.trim().is_empty();
             prop_assert_eq!(read.notes.len(), usize::from(!blank));
         }
     }

@@ -2,12 +2,11 @@
 
 use crate::base::backup::Backup;
 use crate::base::failure::Failure;
-use crate::base::plan::{Later, Need, Target};
+use crate::base::plan::{Later, Need};
 use crate::observe::Observation;
-use crate::sys::facts::{Facts, Seen};
-use crate::sys::store;
+use crate::sys::facts::Facts;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Which backups are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,28 +54,8 @@ impl Observation for Backups {
     }
 
     fn ask(&self, facts: &Facts) -> Result<Later<Vec<Backup>>, Failure> {
-        Ok(catalog(facts, &facts.absolute(&self.dir))?
+        Ok(facts
+            .backups(&facts.absolute(&self.dir))?
             .map(|all| all.into_iter().filter(|backup| self.filter.admits(backup)).collect()))
     }
-}
-
-/// The backups of a folder, oldest first, as this run sees them.
-pub fn catalog(facts: &Facts, dir: &Path) -> Result<Later<Vec<Backup>>, Failure> {
-    if facts.view().is_changed(&Target::Path(dir.to_path_buf())) {
-        return Ok(Later::AfterRun);
-    }
-    let mut all: Vec<Backup> = store::scan(dir)?
-        .into_iter()
-        .map(|found| found.backup)
-        .filter(|backup| facts.view().path(&backup.path) != Seen::Gone)
-        .collect();
-    for backup in &mut all {
-        if facts.view().is_verified(&backup.path) {
-            backup.verified = Later::Now(Some(true));
-        }
-    }
-    let predicted = facts.view().backups(dir);
-    all.extend(predicted.into_iter().filter(|backup| backup.path.parent() == Some(dir)));
-    all.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-    Ok(Later::Now(all))
 }

@@ -5,7 +5,6 @@ use crate::base::failure::Failure;
 use crate::base::plan::{Later, Need, Target};
 use crate::base::units;
 use crate::observe::Observation;
-use crate::observe::backups::catalog as backups_in;
 use crate::sys::facts::Facts;
 use crate::sys::postgres::catalog;
 use crate::sys::postgres::connection::connect;
@@ -56,7 +55,7 @@ impl Observation for Estimate {
             name: self.settings.database.clone(),
         };
         let earlier = match &self.dir {
-            Some(dir) => backups_in(facts, &facts.absolute(dir))?.now().unwrap_or_default(),
+            Some(dir) => facts.backups(&facts.absolute(dir))?.now().unwrap_or_default(),
             None => Vec::new(),
         };
         let last = earlier.iter().rev().find(|backup| backup.source == source);

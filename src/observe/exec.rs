@@ -1,9 +1,9 @@
 //! Runs a program of which the playbook says that it only reads, and so in a dry run too.
 
-use crate::action::exec::{Exec, ExecResult};
 use crate::base::failure::Failure;
 use crate::base::plan::{Later, Need, Target};
 use crate::observe::Observation;
+use crate::sys::exec::{Exec, ExecResult};
 use crate::sys::facts::Facts;
 
 /// A program that only reads.

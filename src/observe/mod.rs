@@ -8,8 +8,10 @@ pub mod estimate;
 pub mod exec;
 pub mod http_get;
 pub mod latest;
-pub mod pg_dump;
+
 pub mod query;
+pub mod require_disk_space;
+pub mod require_pg_dump;
 pub mod require_program;
 pub mod require_writable;
 

@@ -4,7 +4,7 @@
 
 use crate::base::failure::Failure;
 use crate::script::context::{ModuleClosure, Raised, RunContext};
-use crate::script::{bind, guard, step, unknown, wording};
+use crate::script::{bind, collections, guard, step, unknown, wording};
 use rhai::packages::{Package, StandardPackage};
 use rhai::{AST, Dynamic, Engine, EvalContext, LexError, OptimizationLevel, Scope, Token};
 
@@ -19,8 +19,9 @@ pub const OPERATIONS: u64 = 50_000_000;
 
 const EXPRESSION_DEPTH: usize = 128;
 const STRING_BYTES: usize = 16 << 20;
-const ARRAY_ENTRIES: usize = 1_000_000;
-const MAP_ENTRIES: usize = 100_000;
+// The engine counts all entries after every change, so growing an array takes quadratic time.
+const ARRAY_ENTRIES: usize = 20_000;
+const MAP_ENTRIES: usize = 20_000;
 const MODULES: usize = 100;
 const FUNCTIONS: usize = 2_000;
 const VARIABLES: usize = 1_000;
@@ -38,6 +39,7 @@ pub fn engine() -> Engine {
     engine.set_fail_on_invalid_map_property(true);
     engine.set_max_strings_interned(256);
     guard::register(&mut engine);
+    collections::register(&mut engine);
     unknown::register(&mut engine);
     bind::register(&mut engine);
     step::register(&mut engine);

@@ -1,14 +1,15 @@
 //! Functions of the engine's standard library that take text: given a marked text, they raise an unknown.
 //!
 //! *Problem*: `len`, `contains` or `split` of a text with an unknown in it would answer for the placeholder.
-//! *Decision*: every function of the standard library that takes text is found by its signature and wrapped.
+//! *Decision*: every function of the standard library that takes text is found by its signature and wrapped; those of
+//! arrays are replaced in [`super::collections`].
 //! *Rejected*: a hand-written list of functions, which the next release of the engine makes incomplete.
 
 use crate::script::context::Raised;
 use crate::script::{fault, unknown};
 use rhai::packages::{Package, StandardPackage};
 use rhai::{
-    Dynamic, Engine, FuncRegistration, GlobalRuntimeState, ImmutableString, Module, NativeCallContext,
+    Array, Dynamic, Engine, FuncRegistration, GlobalRuntimeState, ImmutableString, Module, NativeCallContext,
     RhaiFunc, Shared,
 };
 use std::any::TypeId;
@@ -41,7 +42,9 @@ fn guards() -> Module {
         |info| {
             let metadata = info.metadata;
             let text = TypeId::of::<ImmutableString>();
-            (metadata.param_types.contains(&text) && !CARRY.contains(&metadata.name.as_str()))
+            let of_array = metadata.param_types.first() == Some(&TypeId::of::<Array>());
+            let takes_text = metadata.param_types.contains(&text) && !of_array;
+            (takes_text && !CARRY.contains(&metadata.name.as_str()))
                 .then(|| (metadata.name.to_string(), metadata.param_types.to_vec()))
         },
         true,

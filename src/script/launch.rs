@@ -22,7 +22,7 @@ use crate::script::program::{Program, Unit};
 use crate::script::runtime::{self, ScriptParam};
 use crate::script::surface::Surface;
 use crate::sys::host::Host;
-use crate::sys::state::Reserve;
+use crate::sys::state::{self, Reserve};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,11 +90,14 @@ pub fn examine(library: &Library, playbook: &Playbook, reserved: &Reserved) -> C
 /// Runs a playbook and sees its run through to its end: exit code, journal record, alert.
 pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
     let checked = examine(launch.library, launch.playbook, launch.reserved);
-    let refused = |failure: Failure, findings: Vec<Finding>| Landed {
-        exit: failure.code.exit(),
-        run: None,
-        findings,
-        failure: Some(failure),
+    let refused = |failure: Failure, findings: Vec<Finding>| {
+        let exit = failure.code.exit();
+        if launch.mode == Mode::Live {
+            // A schedule's run that cannot even begin is the one that nobody would notice.
+            host.listen(Arc::new(Fan(launch.sinks.clone())));
+            alert_of(host, &launch, exit, Some(&failure), &[]);
+        }
+        Landed { exit, run: None, findings, failure: Some(failure) }
     };
     if let Some(failure) = checked.error().cloned() {
         return Landed { failure: None, ..refused(failure, checked.findings) };
@@ -113,7 +116,7 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
             host.listen(Arc::new(Fan(launch.sinks.clone())));
             begin(host, &launch, &program, &values, &run);
             let session = Arc::new(Session::dry(host.clone(), policy));
-            Ok(conduct(host, &launch, session, &header, &values))
+            Ok(conduct(host, None, &launch, session, &header, &values))
         }
         Mode::Live => live(host, &launch, &program, policy, &header, &values, &run),
     };
@@ -165,14 +168,22 @@ fn live(
     begin(host, launch, program, values, run);
     let live = LiveRun { run: run.to_string(), intents: record.clone() };
     let session = Arc::new(Session::live(host.clone(), policy, live));
-    let ended = conduct(host, launch, session, header, values);
-    record.end(ended.0)?;
-    Ok(ended)
+    let ended = conduct(host, Some(&record), launch, session, header, values);
+    match (record.end(ended.0), &ended.1) {
+        (Ok(()), _) => Ok(ended),
+        // What ended the run counts for more than that its end is not on record.
+        (Err(failure), Some(_)) => {
+            host.warn(&format!("the end of the run could not be recorded: {failure}"));
+            Ok(ended)
+        }
+        (Err(failure), None) => Err(failure),
+    }
 }
 
 /// Runs the playbook in the session and ends the run.
 fn conduct(
     host: &Arc<Host>,
+    record: Option<&RunRecord>,
     launch: &Launch<'_>,
     session: Arc<Session>,
     header: &Header,
@@ -192,20 +203,29 @@ fn conduct(
         Ok(value) => (Some(value).filter(|value| !value.is_null()), None),
         Err(failure) => (None, Some(failure)),
     };
-    if launch.mode == Mode::Live {
-        let end = alert::End {
-            playbook: &launch.playbook.name,
-            exit,
-            failure: failure.as_ref(),
-            warnings: &warnings,
-        };
-        if let Some(alert) = alert::decide(host.alert(), end, host.clock().now()) {
-            alert::send(host, &alert);
-        }
+    if launch.mode == Mode::Live
+        && let Some((delivered, detail)) = alert_of(host, launch, exit, failure.as_ref(), &warnings)
+        && let Some(record) = record
+    {
+        // Not noted, a later command may take this run's alert for unsent; that is no reason to fail.
+        let _ = record.alert_sent(delivered, &detail);
     }
     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     host.emit(What::RunEnded { exit, millis, failure: failure.clone(), warnings, value });
     (exit, failure)
+}
+
+/// Sends the one alert of a live run, if it has one: whether the receiver accepted it, and who that is or why not.
+fn alert_of(
+    host: &Arc<Host>,
+    launch: &Launch<'_>,
+    exit: Exit,
+    failure: Option<&Failure>,
+    warnings: &[String],
+) -> Option<(bool, String)> {
+    let end = alert::End { playbook: &launch.playbook.name, exit, failure, warnings };
+    let alert = alert::decide(host.alert(), end, host.clock().now())?;
+    Some(alert::send(host, &alert).told())
 }
 
 /// The parameters as the script gets them.
@@ -239,13 +259,18 @@ fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, r
         code: code.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
         mode: launch.mode,
         params: values.shown(),
-        pid: std::process::id(),
+        pid: state::process_id(),
         lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
     });
     if !values.from.is_empty() {
         host.emit(What::Resolved {
             what: "parameters".to_owned(),
-            value: values.from.len().to_string(),
+            value: values
+                .from
+                .iter()
+                .filter_map(|from| from.split(' ').next())
+                .collect::<Vec<_>>()
+                .join(", "),
             from: values.from.clone(),
         });
     }

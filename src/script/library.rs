@@ -237,3 +237,60 @@ impl Library {
 fn text(table: Table, name: &str) -> Option<String> {
     table.iter().find(|(entry, _)| *entry == name).map(|(_, text)| (*text).to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAYBOOKS: Table = &[("backup_all", "shipped all"), ("demo", "shipped demo")];
+
+    fn library(files: &[&str]) -> (tempfile::TempDir, Library) {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir(path.parent().unwrap()).unwrap();
+            fs::replace(&path, b"own", "test").unwrap();
+        }
+        let library = Library::of(dir.path(), PLAYBOOKS, &[("backup", "shipped module")]);
+        (dir, library)
+    }
+
+    #[test]
+    fn the_projects_own_playbooks_hide_embedded_ones() {
+        let (dir, library) =
+            library(&["playbooks/demo.rhai", "playbooks/nightly.rhai", "playbooks/notes.txt"]);
+        let listed: Vec<(String, Origin)> =
+            library.list().unwrap().into_iter().map(|entry| (entry.name, entry.origin)).collect();
+        let expected =
+            [("backup_all", Origin::Embedded), ("demo", Origin::Project), ("nightly", Origin::Project)];
+        assert_eq!(listed, expected.map(|(name, origin)| (name.to_owned(), origin)));
+        let demo = library.find("demo").unwrap();
+        assert_eq!((demo.source.as_str(), demo.file.as_str()), ("own", "playbooks/demo.rhai"));
+        let all = library.find("backup_all").unwrap();
+        assert_eq!((all.source.as_str(), all.file.as_str()), ("shipped all", "playbooks/backup_all.rhai"));
+        assert_eq!(library.source(&all.file).as_deref(), Some("shipped all"));
+        assert_eq!(library.source(&demo.file).as_deref(), Some("own"));
+        assert_eq!(library.source("std/backup").as_deref(), Some("shipped module"));
+        let by_path = library.find(dir.path().join("playbooks/nightly.rhai").to_str().unwrap()).unwrap();
+        assert_eq!((by_path.name.as_str(), by_path.file.as_str()), ("nightly", "playbooks/nightly.rhai"));
+    }
+
+    #[test]
+    fn a_playbook_that_is_missing_gets_a_proposal() {
+        let (_dir, library) = library(&[]);
+        let failure = library.find("backup_al").unwrap_err();
+        assert_eq!((failure.code, failure.message.as_str()), (Code::Usage, "no playbook `backup_al`"));
+        assert_eq!(failure.hints[0], "Did you mean `backup_all`?");
+        assert_eq!(library.find("x/y.rhai").unwrap_err().message, "no playbook at `x/y.rhai`");
+    }
+
+    #[test]
+    fn a_copy_of_a_module_is_known_beside_what_was_shipped() {
+        let (_dir, with_copy) = library(&["stdlib/backup.rhai"]);
+        let (copy, shipped) = with_copy.copy_of("backup").unwrap().unwrap();
+        assert_eq!((copy.file.as_str(), copy.source.as_str()), ("stdlib/backup.rhai", "own"));
+        assert_eq!(shipped, "shipped module");
+        let (_dir, without) = library(&[]);
+        assert_eq!(without.copy_of("backup").unwrap(), None);
+    }
+}

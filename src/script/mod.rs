@@ -1,6 +1,7 @@
 //! Layer 4: the only place that names `rhai`. It reads playbooks, runs them, and gives them the primitives.
 
 pub mod bind;
+pub mod collections;
 pub mod context;
 pub mod doc;
 pub mod embedded;

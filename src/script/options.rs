@@ -11,7 +11,7 @@ use crate::base::diagnostic::did_you_mean;
 use crate::base::failure::{Code, Failure};
 use crate::base::units;
 use crate::script::context::Raised;
-use crate::script::{fault, unknown, value};
+use crate::script::{fault, unknown, value, wording};
 use rhai::{Dynamic, Map};
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Error as _};
@@ -36,6 +36,7 @@ pub fn read<T: DeserializeOwned>(verb: &str, options: Map) -> Result<T, Raised> 
             Err(name) => {
                 let failure =
                     Failure::new(Code::Script, format!("option `{key}` of `{verb}` cannot be used"));
+                let name = wording::type_name_alone(&name);
                 return Err(fault::defect(failure.caused_by(format!("it is a value of type `{name}`"))));
             }
         }
@@ -56,7 +57,7 @@ pub fn take<T: Clone + 'static>(verb: &str, options: &mut Map, key: &str) -> Res
         let message = format!("option `{key}` of `{verb}` is known only after the run");
         return Err(fault::raise(unknown::failure(&message)));
     }
-    let name = found.type_name();
+    let name = wording::type_name_alone(found.type_name());
     found.try_cast::<T>().map(Some).ok_or_else(|| {
         let failure = Failure::new(Code::Script, format!("option `{key}` of `{verb}` is of the wrong type"));
         fault::defect(failure.caused_by(format!("it is a value of type `{name}`")))
@@ -160,7 +161,7 @@ pub fn map(verb: &str, options: Dynamic) -> Result<Map, Raised> {
             "the options of `{verb}` are known only after the run"
         ))));
     }
-    let name = options.type_name();
+    let name = wording::type_name_alone(options.type_name());
     options.try_cast::<Map>().ok_or_else(|| {
         let failure =
             Failure::new(Code::Script, format!("the options of `{verb}` must be a map, `#{{ ... }}`"));

@@ -265,6 +265,9 @@ impl Param {
         if self.secret && self.kind != Kind::Text {
             return Err(fields.refuse("secret", &format!("fits text only, not {}", self.kind.describe())));
         }
+        if self.secret {
+            self.check_secret(fields)?;
+        }
         if self.required && self.default.is_some() {
             return Err(fields
                 .refuse("required", "contradicts `default_value`")
@@ -284,6 +287,25 @@ impl Param {
             return Err(
                 fields.refuse("optional_value", "does not fit a positional parameter, which has no flag")
             );
+        }
+        Ok(())
+    }
+
+    /// A secret comes from a variable only: everybody on the machine can read command lines, and the header is no secret.
+    fn check_secret(&self, fields: &Fields<'_>) -> Result<(), Failure> {
+        for key in ["positional", "optional_value", "choices"] {
+            if fields.get(key).is_some() {
+                return Err(fields.refuse(key, "does not fit a secret, which only its variable gives"));
+            }
+        }
+        if self.env.is_none() {
+            let name = self.name.to_ascii_uppercase();
+            return Err(fields.refuse("secret", "needs `env`, since only a variable can give a secret").hint(
+                format!(
+                    "Add `env: \"{name}\"`; a secret is not taken from the command line, which everybody on the \
+                     machine can read."
+                ),
+            ));
         }
         Ok(())
     }

@@ -73,7 +73,22 @@ impl Param {
         }
     }
 
+    /// Why the command line cannot give this secret.
+    fn exposed(&self) -> Failure {
+        let name = self.env.as_deref().unwrap_or_default();
+        Failure::new(
+            Code::Usage,
+            format!("`{}` cannot be given on the command line: it is a secret", self.label()),
+        )
+        .caused_by("everybody on this machine can read the words of a running command")
+        .hint(format!("Set `{name}` in the environment or in `.env`; if the secret was real, change it."))
+    }
+
     fn missing(&self) -> Failure {
+        if let (true, Some(name)) = (self.secret, &self.env) {
+            return Failure::new(Code::Usage, format!("the parameter `{}` is required", self.name))
+                .hint(format!("Set `{name}` in the environment or in `.env`."));
+        }
         let by_flag = if self.positional {
             format!("Give `{}` on the command line", self.label())
         } else {
@@ -138,6 +153,9 @@ pub fn values(params: &[Param], given: &Given, env: &Env, masker: &Masker) -> Re
     for param in params {
         let variable = param.env.as_deref().and_then(|name| Some((name, env.get(name)?)));
         let value = if let Some(texts) = given.get(&param.name) {
+            if param.secret {
+                return Err(param.exposed());
+            }
             resolved.from.push(format!("{} from {}", param.name, param.label()));
             param.given(texts)?
         } else if let Some((name, (text, origin))) = variable {
@@ -274,6 +292,27 @@ mod tests {
             refused("file: #{ required: true, positional: true }", &[], &none).1,
             ["Give `<FILE>` on the command line."]
         );
+    }
+
+    #[test]
+    fn a_secret_is_not_taken_from_the_command_line() {
+        let specs = params("api_token: #{ secret: true, required: true, env: \"TOKEN\" }");
+        let env = env(&[("TOKEN", "hunter22")], &[]);
+        for texts in [vec![], vec!["hunter2".to_owned()]] {
+            let given = Given::from([("api_token".to_owned(), texts)]);
+            let failure = values(&specs, &given, &env, &Masker::new()).unwrap_err();
+            assert_eq!(
+                (failure.code, failure.message.as_str()),
+                (Code::Usage, "`--api-token` cannot be given on the command line: it is a secret")
+            );
+            assert_eq!(failure.causes, ["everybody on this machine can read the words of a running command"]);
+            assert_eq!(
+                failure.hints,
+                ["Set `TOKEN` in the environment or in `.env`; if the secret was real, change it."]
+            );
+        }
+        let missing = values(&specs, &Given::new(), &Env::default(), &Masker::new()).unwrap_err();
+        assert_eq!(missing.hints, ["Set `TOKEN` in the environment or in `.env`."]);
     }
 
     #[test]

@@ -34,8 +34,11 @@ fn run(ctx: &mut EvalContext, inputs: &[Expression], kind: Kind) -> Result<Dynam
     };
     let position = name_expression.position();
     let context = RunContext::of_tag(Some(ctx.tag()))?;
-    let session = context.session()?;
-    let name = name(ctx.eval_expression_tree(name_expression)?, position)?;
+    let session = context.session().map_err(|mut error| {
+        error.set_position(position);
+        error
+    })?;
+    let name = name(ctx.eval_expression_tree(name_expression)?, ctx.engine(), position)?;
     let before: Vec<u64> = fingerprints(ctx);
     let step = session.begin_step(&name);
     let path = session.step();
@@ -89,10 +92,10 @@ pub fn settled(mut fault: Fault, session: &Session) -> Fault {
     fault
 }
 
-fn name(value: Dynamic, position: Position) -> Result<String, Raised> {
-    let found = value.type_name();
+fn name(value: Dynamic, engine: &Engine, position: Position) -> Result<String, Raised> {
+    let found = wording::type_name(engine, value.type_name());
     let text = value.into_immutable_string().map_err(|_| {
-        let failure = Failure::new(Code::Playbook, "the name of a step must be a text");
+        let failure = Failure::new(Code::Script, "the name of a step must be a text");
         Fault { failure: failure.caused_by(format!("it is a value of type `{found}`")), defect: true }
             .raise(position)
     })?;
@@ -144,6 +147,6 @@ fn has_codec(engine: &Engine, value: &Dynamic) -> Result<(), Fault> {
     let type_name = wording::type_name(engine, &type_name);
     let failure = Failure::new(Code::Script, format!("a step cannot have a value of type `{type_name}`"))
         .caused_by("the journal cannot hold it")
-        .hint("End the block with `;` so that the step has no value, or with a value of another type.");
+        .hint("End the block with `()`, so that the step has no value, or with a value of another type.");
     Err(Fault { failure, defect: true })
 }

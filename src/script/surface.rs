@@ -27,7 +27,10 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
     ("Programs and services", &["exec", "http_get"]),
     ("Announcing", &["notify", "info", "warn", "success", "error"]),
     ("Flow", &["fail", "retry", "env"]),
-    ("Time, sizes and names", &["now", "run_stamp", "stamp", "duration", "bytes", "format", "file_name"]),
+    (
+        "Time, sizes and names",
+        &["now", "run_stamp", "stamp", "duration", "bytes", "format", "file_name", "join"],
+    ),
 ];
 
 /// Functions that act on the world: they stand inside steps.

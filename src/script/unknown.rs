@@ -15,6 +15,18 @@ pub const SHOWN: &str = "(known after run)";
 /// Stands on both sides of an unknown within a text: a row of invisible characters that no real text holds.
 const MARK: &str = "\u{2063}\u{2060}\u{2063}";
 
+/// A comparison of texts.
+type Comparison = fn(&str, &str) -> bool;
+
+const COMPARISONS: [(&str, Comparison); 6] = [
+    ("==", |a, b| a == b),
+    ("!=", |a, b| a != b),
+    ("<", |a, b| a < b),
+    ("<=", |a, b| a <= b),
+    (">", |a, b| a > b),
+    (">=", |a, b| a >= b),
+];
+
 /// A value that is known only after the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AfterRun;
@@ -87,25 +99,43 @@ pub fn register(engine: &mut Engine) {
     for name in ["to_string", "to_debug", "print", "debug"] {
         module.set_native_fn(name, |_: &mut AfterRun| Ok(format!("{MARK}{SHOWN}{MARK}")));
     }
-    for operator in ["==", "!=", "<", "<=", ">", ">="] {
+    for (operator, _) in COMPARISONS {
         module.set_native_fn(operator, |_: AfterRun, _: Dynamic| Err::<bool, _>(used()));
         module.set_native_fn(operator, |_: Dynamic, _: AfterRun| Err::<bool, _>(used()));
     }
-    type Compare = fn(&str, &str) -> bool;
-    let compare: [(&str, Compare); 6] = [
-        ("==", |a, b| a == b),
-        ("!=", |a, b| a != b),
-        ("<", |a, b| a < b),
-        ("<=", |a, b| a <= b),
-        (">", |a, b| a > b),
-        (">=", |a, b| a >= b),
-    ];
-    for (operator, compare) in compare {
+    for (operator, compare) in COMPARISONS {
         module.set_native_fn(operator, move |a: ImmutableString, b: ImmutableString| {
             let (a, b) = (known(&a).map_err(fault::raise)?, known(&b).map_err(fault::raise)?);
             Ok(compare(a, b))
         });
+        module.set_native_fn(operator, move |a: ImmutableString, b: char| {
+            Ok(compare(known(&a).map_err(fault::raise)?, &b.to_string()))
+        });
+        module.set_native_fn(operator, move |a: char, b: ImmutableString| {
+            Ok(compare(&a.to_string(), known(&b).map_err(fault::raise)?))
+        });
     }
+    let without =
+        |text: &str, part: &str| Ok::<_, Raised>(known(text).map_err(fault::raise)?.replace(part, ""));
+    module.set_native_fn("-", move |text: ImmutableString, part: ImmutableString| {
+        without(&text, known(&part).map_err(fault::raise)?)
+    });
+    module.set_native_fn("-", move |text: ImmutableString, part: char| without(&text, &part.to_string()));
+    module.set_native_fn("-=", move |text: &mut ImmutableString, part: ImmutableString| {
+        *text = without(text, known(&part).map_err(fault::raise)?)?.into();
+        Ok(())
+    });
+    module.set_native_fn("-=", move |text: &mut ImmutableString, part: char| {
+        *text = without(text, &part.to_string())?.into();
+        Ok(())
+    });
+    module.set_iter_result(std::any::TypeId::of::<ImmutableString>(), |text| {
+        let text = text.cast::<ImmutableString>();
+        match known(&text) {
+            Ok(text) => Box::new(text.chars().map(|c| Ok(c.into())).collect::<Vec<_>>().into_iter()),
+            Err(failure) => Box::new(std::iter::once(Err(fault::raise(failure)))),
+        }
+    });
     module.set_iter_result(std::any::TypeId::of::<AfterRun>(), |_| Box::new(std::iter::once(Err(used()))));
     engine.register_global_module(module.into());
 }

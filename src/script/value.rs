@@ -22,6 +22,8 @@ pub trait ScriptValue: Clone + std::fmt::Display + 'static {
 
 /// What is known about a type that implements [`ScriptValue`].
 pub struct Kind {
+    name: &'static str,
+    rust_name: fn() -> &'static str,
     register: fn(&mut Engine),
     json: fn(&Dynamic) -> Option<Value>,
 }
@@ -30,6 +32,8 @@ impl Kind {
     /// The kind of `T`.
     pub const fn of<T: ScriptValue>() -> Self {
         Self {
+            name: T::NAME,
+            rust_name: std::any::type_name::<T>,
             register: |engine| {
                 engine.register_type_with_name::<T>(T::NAME);
                 for name in ["to_string", "to_debug", "print", "debug"] {
@@ -39,6 +43,12 @@ impl Kind {
             },
             json: |value| value.read_lock::<T>().map(|value| value.json()),
         }
+    }
+
+    /// The name of the type in scripts, if it is the Rust type `name`, with or without its path.
+    pub fn named(&self, name: &str) -> Option<&'static str> {
+        let rust_name = (self.rust_name)();
+        (rust_name == name || rust_name.rsplit("::").next() == Some(name)).then_some(self.name)
     }
 
     /// Names the type to an engine and lets it be shown.

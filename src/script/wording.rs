@@ -2,6 +2,7 @@
 
 use crate::base::diagnostic::did_you_mean;
 use crate::base::failure::{Code, Failure, Place};
+use crate::script::bind;
 use crate::script::context::{RunContext, place_at};
 use crate::script::engine::PARAMS;
 use crate::script::fault::Fault;
@@ -40,8 +41,11 @@ pub fn syntax_error(error: &ParseErrorType, position: Position, source: &str, fi
     let new = |message: String| Failure::new(Code::Playbook, message);
     let failure = match error {
         ParseErrorType::BadInput(LexError::ImproperSymbol(word, text)) if text.is_empty() => {
-            let failure = new(format!("`{word}` is not available in playbooks"));
-            disabled(word).into_iter().fold(failure, Failure::hint)
+            unavailable(word)
+        }
+        // After a dot, the parser does not tell that it found a word that is disabled.
+        ParseErrorType::PropertyExpected if disabled(word_at(source, position)).is_some() => {
+            unavailable(word_at(source, position))
         }
         ParseErrorType::BadInput(error) => new(lowercase(&error.to_string())),
         ParseErrorType::UnexpectedEOF => new("the playbook ends too early".to_owned())
@@ -70,6 +74,24 @@ pub fn syntax_error(error: &ParseErrorType, position: Position, source: &str, fi
     failure.at(place_at(file, position))
 }
 
+fn unavailable(word: &str) -> Failure {
+    let failure = Failure::new(Code::Playbook, format!("`{word}` is not available in playbooks"));
+    disabled(word).into_iter().fold(failure, Failure::hint)
+}
+
+/// The word that begins at a position; "" if none does.
+fn word_at(source: &str, position: Position) -> &str {
+    let (Some(line), Some(column)) = (position.line(), position.position()) else { return "" };
+    let line = source.lines().nth(line - 1).unwrap_or_default();
+    let begin = line.char_indices().nth(column.saturating_sub(1)).map_or(line.len(), |(index, _)| index);
+    let rest = &line[begin..];
+    &rest[..rest.find(|c: char| !is_name(c)).unwrap_or(rest.len())]
+}
+
+fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
 fn undefined(name: &str, source: &str) -> Failure {
     let failure = Failure::new(Code::Playbook, format!("unknown variable `{name}`"));
     let defined = definitions(source);
@@ -86,13 +108,12 @@ fn undefined(name: &str, source: &str) -> Failure {
 
 /// Names of the variables that a text defines; only for hints, so comments and texts may fool it.
 fn definitions(source: &str) -> Vec<&str> {
-    let is_name = |c: char| c.is_alphanumeric() || c == '_';
     source
         .lines()
         .filter_map(|line| {
             let line = line.trim_start();
             let rest = line.strip_prefix("let ").or_else(|| line.strip_prefix("const "))?.trim_start();
-            Some(&rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())])
+            Some(&rest[..rest.find(|c: char| !is_name(c)).unwrap_or(rest.len())])
         })
         .filter(|name| !name.is_empty())
         .collect()
@@ -155,7 +176,13 @@ pub fn engine_error(
         E::ErrorTooManyModules(_) => {
             defect(format!("more than {} modules are imported", engine.max_modules()))
         }
-        E::ErrorDataTooLarge(what, _) => defect(format!("{} is too large", lowercase(what))),
+        E::ErrorDataTooLarge(what, _) => defect(match what.as_str() {
+            what if what.contains("string") => {
+                format!("a text is longer than {} bytes", engine.max_string_size())
+            }
+            what if what.contains("map") => format!("a map has more than {} entries", engine.max_map_size()),
+            _ => format!("an array has more than {} entries", engine.max_array_size()),
+        }),
         E::ErrorParsing(kind, position) => (syntax_error(kind, *position, "", ""), true),
         E::ErrorRuntime(value, _) => (thrown(value), false),
         other => defect(lowercase(&other.to_string())),
@@ -284,12 +311,29 @@ fn dot_error(engine: &Engine, text: &str) -> Failure {
 
 /// The name of a type as playbooks know it.
 pub fn type_name(engine: &Engine, name: &str) -> String {
+    let bare = bare_type(name);
+    match plain_type(bare) {
+        Some(known) => known.to_owned(),
+        None => last_segment(engine.map_type_name(bare)),
+    }
+}
+
+/// The name of a type as playbooks know it, where there is no engine.
+pub fn type_name_alone(name: &str) -> String {
+    let bare = bare_type(name);
+    plain_type(bare).map_or_else(|| last_segment(bare), str::to_owned)
+}
+
+fn bare_type(name: &str) -> &str {
     let bare = name.trim_start_matches('&').trim_start_matches("mut ").trim();
-    let bare = match bare.strip_prefix("Result<") {
+    match bare.strip_prefix("Result<") {
         Some(rest) => rest.split(',').next().unwrap_or(rest),
         None => bare,
-    };
-    let known = match bare {
+    }
+}
+
+fn plain_type(name: &str) -> Option<&'static str> {
+    Some(match name {
         "&str | ImmutableString | String"
         | "str | ImmutableString | String"
         | "string"
@@ -299,14 +343,19 @@ pub fn type_name(engine: &Engine, name: &str) -> String {
         | "rhai::ImmutableString" => "text",
         "i64" | "INT" | "int" => "int",
         "f64" | "FLOAT" | "float" => "float",
+        "bool" => "bool",
+        "char" => "character",
         "Dynamic" | "rhai::Dynamic" | "?" => "any",
         "Map" | "rhai::Map" => "map",
         "Array" | "rhai::Array" => "array",
         "FnPtr" | "Fn" | "rhai::FnPtr" => "closure",
         "()" => "nothing",
-        other => engine.map_type_name(other),
-    };
-    known.rsplit("::").next().unwrap_or(known).to_owned()
+        other => return bind::kinds().find_map(|kind| kind.named(other)),
+    })
+}
+
+fn last_segment(name: &str) -> String {
+    name.rsplit("::").next().unwrap_or(name).to_owned()
 }
 
 fn lowercase(text: &str) -> String {

@@ -64,7 +64,7 @@ impl Effects {
     }
 
     /// Publishes a staged file: fsync, rename without replacing, fsync of the folder.
-    pub fn publish(&self, staged: Staged) -> Result<(), Failure> {
+    pub fn publish(&self, staged: &mut Staged) -> Result<(), Failure> {
         self.facts.cancel().check()?;
         staged.publish()
     }

@@ -6,6 +6,7 @@ use crate::base::event::{Progress, What};
 use crate::base::failure::Failure;
 use crate::base::plan::{Later, Target};
 use crate::sys::host::Host;
+use crate::sys::store;
 use chrono::{DateTime, Local};
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -129,6 +130,27 @@ impl Facts {
             Seen::Unknown => Later::AfterRun,
             Seen::AsIs => Later::Now(crate::sys::fs::exists(path)?),
         })
+    }
+
+    /// The backups of a folder, oldest first, with what a dry run predicts laid over them.
+    pub fn backups(&self, dir: &Path) -> Result<Later<Vec<Backup>>, Failure> {
+        if self.view.is_changed(&Target::Path(dir.to_path_buf())) {
+            return Ok(Later::AfterRun);
+        }
+        let mut all: Vec<Backup> = store::scan(dir)?
+            .into_iter()
+            .map(|found| found.backup)
+            .filter(|backup| self.view.path(&backup.path) != Seen::Gone)
+            .collect();
+        for backup in &mut all {
+            if self.view.is_verified(&backup.path) {
+                backup.verified = Later::Now(Some(true));
+            }
+        }
+        let predicted = self.view.backups(dir);
+        all.extend(predicted.into_iter().filter(|backup| backup.path.parent() == Some(dir)));
+        all.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        Ok(Later::Now(all))
     }
 
     /// Space of the file system that holds `path`, or its nearest ancestor that exists.

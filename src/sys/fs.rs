@@ -166,12 +166,17 @@ impl Staged {
         &self.target
     }
 
-    /// Writes it to stable storage, gives it its final name without replacing anything, and makes the name durable.
-    pub fn publish(mut self) -> Result<(), Failure> {
+    /// Writes it to stable storage, gives it its final name without replacing anything, and makes the name durable. Names
+    /// that the folder got before, such as those of sidecars, are durable before this one. After a failure the final name
+    /// is not there.
+    pub fn publish(&mut self) -> Result<(), Failure> {
         self.file.sync_all().map_err(|error| Failure::io("write", &self.staged, &error))?;
+        sync_dir(&self.target)?;
         rename_new(&self.staged, &self.target)?;
         self.published = true;
-        sync_dir(&self.target)
+        sync_dir(&self.target).inspect_err(|_| {
+            self.published = std::fs::rename(&self.target, &self.staged).is_err();
+        })
     }
 }
 
@@ -190,9 +195,10 @@ fn rename_new(from: &Path, to: &Path) -> Result<(), Failure> {
         Ok(()) => Ok(()),
         // File systems without the flag: a hard link does not replace either.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
-            std::fs::hard_link(from, to)
-                .and_then(|()| std::fs::remove_file(from))
-                .map_err(|error| taken_or(to, &error))
+            std::fs::hard_link(from, to).map_err(|error| taken_or(to, &error))?;
+            // The file has its final name; a second one that stays is a leftover.
+            let _ = std::fs::remove_file(from);
+            Ok(())
         }
         Err(error) => Err(taken_or(to, &error.into())),
     }
@@ -301,5 +307,28 @@ fn split(path: &Path) -> Result<(&Path, String), Failure> {
     match (path.parent(), name) {
         (Some(dir), Some(name)) => Ok((dir, name)),
         _ => Err(Failure::new(Code::Usage, format!("`{}` is not the path of a file", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_published_stays_staged_until_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a.sql.gz");
+        let mut staged = stage(&target, "20251110-020000-abcdef").unwrap();
+        staged.file().write_all(b"new").unwrap();
+        std::fs::write(&target, "old").unwrap();
+        let failure = staged.publish().unwrap_err();
+        assert_eq!(failure.message, format!("`{}` exists already", target.display()));
+        // As long as it is there, a later run knows whose the sidecars are.
+        assert_eq!(std::fs::read(staged.path()).unwrap(), b"new");
+        std::fs::remove_file(&target).unwrap();
+        staged.publish().unwrap();
+        drop(staged);
+        assert_eq!(file_names(dir.path()).unwrap(), ["a.sql.gz"]);
+        assert_eq!(std::fs::read(&target).unwrap(), b"new");
     }
 }

@@ -17,7 +17,8 @@ pub struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing is not enough: a child that another thread has just forked holds the file too, until it execs.
+        // Closing the file would not do: a child that another thread has just forked holds it too, until it is another
+        // program, and the next run of this process would find the target taken.
         let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
@@ -69,15 +70,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_lock_is_free_though_its_file_is_still_open_elsewhere() {
-        let state = tempfile::tempdir().unwrap();
-        let target = Target::Path("/backups".into());
-        let first = Lock::take(state.path(), &target, "one").unwrap();
-        let inherited = first.file.try_clone().unwrap();
-        let refused = Lock::take(state.path(), &target, "two").unwrap_err();
-        assert_eq!(refused.causes, [format!("held by run one, process {}", std::process::id())]);
-        drop(first);
-        Lock::take(state.path(), &target, "two").unwrap();
+    fn a_lock_ends_with_its_holder_and_not_with_a_child_that_inherited_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::Service("backend".into());
+        let take = || Lock::take(dir.path(), &target, "20251110-020000-abcdef");
+        let lock = take().unwrap();
+        assert_eq!(take().unwrap_err().code, Code::Locked);
+        // What a forked child holds is the same open file.
+        let inherited = lock.file.try_clone().unwrap();
+        drop(lock);
+        take().unwrap();
         drop(inherited);
     }
 }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod content;
 pub mod effects;
 pub mod env;
+pub mod exec;
 pub mod facts;
 pub mod fs;
 pub mod host;

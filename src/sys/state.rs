@@ -19,13 +19,18 @@ use std::time::Duration;
 
 /// Bytes that each run sets aside for its own journal.
 pub const RUN_RESERVE: u64 = 64 << 10;
+/// Bytes that each run sets aside to write down how it ended, whatever became of the rest.
+pub const END_RESERVE: u64 = 16 << 10;
 /// Bytes that the host sets aside for runs that free space.
 pub const HOST_RESERVE: u64 = 1 << 20;
 
 const EVENTS: &str = "events.jsonl";
 const LOCK: &str = "run.lock";
 const RESERVE: &str = "reserve";
+const RESERVE_OF_END: &str = "reserve.end";
 const MAKING: &str = ".part";
+/// Ends the name of a lock that has no folder yet.
+const LOCKING: &str = "lock";
 const LEAVING: &str = ".gone";
 /// A folder without a lock is that of a run which is just being made, unless it is older than this.
 const MAKING_TAKES: Duration = Duration::from_secs(3600);
@@ -88,16 +93,22 @@ impl RunFiles {
             .map_err(|error| Failure::io("create the folder", &making, &error))?;
         let made = Self::fill(state, &making, &runs.join(run.as_str()), files);
         if made.is_err() {
+            let _ = std::fs::remove_file(making.with_extension(LOCKING));
             let _ = std::fs::remove_dir_all(&making);
         }
         made
     }
 
     fn fill(state: &Path, making: &Path, dir: &Path, files: &[(PathBuf, String)]) -> Result<Self, Failure> {
-        let lock = create_new(&making.join(LOCK))?;
+        // It is locked before it is where others look for it: they would take it for that of a killed run.
+        let locking = making.with_extension(LOCKING);
+        let lock = create_new(&locking)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|error| Failure::io("lock", &making.join(LOCK), &error.into()))?;
+            .map_err(|error| Failure::io("lock", &locking, &error.into()))?;
+        std::fs::rename(&locking, making.join(LOCK))
+            .map_err(|error| Failure::io("create", &making.join(LOCK), &error))?;
         allocate(&making.join(RESERVE), RUN_RESERVE)?;
+        allocate(&making.join(RESERVE_OF_END), END_RESERVE)?;
         for (name, content) in files {
             let path = making.join(inside(name));
             if let Some(parent) = path.parent() {
@@ -158,8 +169,10 @@ impl RunFiles {
     /// Writes a file of the run, atomically and durably.
     pub fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
         loop {
-            match fs::replace(&self.dir.join(name), content.as_bytes(), "new") {
-                Err(failure) if failure.code == Code::DiskFull && self.release() => {}
+            match replace(&self.dir, name, content) {
+                Err(failure)
+                    if failure.code == Code::DiskFull
+                        && (self.release() || release(&self.dir.join(RESERVE_OF_END))) => {}
                 written => return written,
             }
         }
@@ -167,14 +180,13 @@ impl RunFiles {
 
     /// Gives back what is set aside and no longer needed, and fills the host's reserve up again if there is space.
     pub fn end(&self) {
-        let _ = std::fs::remove_file(self.dir.join(RESERVE));
+        release_all(&self.dir);
         top_up_host(&self.state);
     }
 
     /// Frees a reserve; false when there is none left.
     fn release(&self) -> bool {
-        std::fs::remove_file(self.dir.join(RESERVE)).is_ok()
-            || (self.host.load(Ordering::Relaxed) && release_host(&self.state))
+        release(&self.dir.join(RESERVE)) || (self.host.load(Ordering::Relaxed) && release_host(&self.state))
     }
 }
 
@@ -186,6 +198,13 @@ impl Tail {
     }
 }
 
+/// Replaces a file of a run, whose lock is held: what is staged already was left by a process that was killed.
+fn replace(dir: &Path, name: &str, content: &str) -> Result<(), Failure> {
+    const STAGE: &str = "new";
+    let _ = std::fs::remove_file(dir.join(format!(".{name}.{STAGE}{}", fs::STAGED_SUFFIX)));
+    fs::replace(&dir.join(name), content.as_bytes(), STAGE)
+}
+
 fn no_space(state: &Path, failure: Failure) -> Failure {
     if failure.code != Code::DiskFull {
         return failure;
@@ -193,7 +212,7 @@ fn no_space(state: &Path, failure: Failure) -> Failure {
     let mut told =
         Failure::new(Code::DiskFull, format!("there is no space for the journal in `{}`", state.display()))
             .caused_by(&failure);
-    told.hints = failure.hints;
+    told.hints = Failure::io("write", state, &io::Error::from(io::ErrorKind::StorageFull)).hints;
     told
 }
 
@@ -232,8 +251,17 @@ fn allocate(path: &Path, size: u64) -> Result<(), Failure> {
     })
 }
 
+fn release(reserve: &Path) -> bool {
+    std::fs::remove_file(reserve).is_ok()
+}
+
+fn release_all(dir: &Path) {
+    release(&dir.join(RESERVE));
+    release(&dir.join(RESERVE_OF_END));
+}
+
 fn release_host(state: &Path) -> bool {
-    std::fs::remove_file(state.join(RESERVE)).is_ok()
+    release(&state.join(RESERVE))
 }
 
 /// Fills the host's reserve up, if there is space for it; a host without one is told so when it is needed.
@@ -368,7 +396,9 @@ impl DeadRun {
 
     /// Writes a file of the run, atomically and durably.
     pub fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
-        fs::replace(&self.dir.join(name), content.as_bytes(), "new")
+        // The dead need no reserve.
+        release_all(&self.dir);
+        replace(&self.dir, name, content)
     }
 
     /// Removes the run. It loses its name first, so that nobody sees half of it.
@@ -386,6 +416,12 @@ pub fn sweep(state: &Path) -> Result<(), Failure> {
     let runs = state.join("runs");
     for name in names(&runs)? {
         let dir = runs.join(&name);
+        if name.starts_with('.')
+            && dir.extension().is_some_and(|end| end == LOCKING)
+            && age(&dir) > MAKING_TAKES
+        {
+            std::fs::remove_file(&dir).map_err(|error| Failure::io("remove", &dir, &error))?;
+        }
         let orphan = name.starts_with('.')
             && (name.ends_with(LEAVING)
                 || (name.ends_with(MAKING)

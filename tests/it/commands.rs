@@ -469,10 +469,11 @@ fn the_crontab_runs_this_very_program() {
     std::fs::create_dir(project.path().join("logs")).unwrap();
     let whole =
         String::from_utf8(project.command(&["schedule", "export", "cron"]).output().unwrap().stdout).unwrap();
-    let job = whole.lines().find(|line| line.starts_with("0 2")).unwrap().trim_start_matches("0 2 * * * ");
-    let status = Command::new("sh").args(["-c", job]).current_dir("/").status().unwrap();
-    assert!(status.success());
-    let log = std::fs::read_to_string(project.path().join("logs/cron-backup.log")).unwrap();
+    let line = whole.lines().find(|line| line.contains(" run hello ")).unwrap();
+    let job = line.trim_start_matches("0 2 * * * ");
+    let status = Command::new("sh").args(["-c", job]).current_dir("/").env_clear().status().unwrap();
+    let log = std::fs::read_to_string(project.path().join("logs/cron-backup.log")).unwrap_or_default();
+    assert!(status.success(), "{job}: {log}");
     assert!(log.contains("hello cron,"), "{log}");
 }
 

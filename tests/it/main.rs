@@ -1,17 +1,27 @@
 //! Proves Lifeboat against a real PostgreSQL, real files and real processes.
 
+#![allow(clippy::print_stdout, reason = "a test tells its seed to who has to repeat it")]
+
+mod aftermath;
 mod archive;
 mod backup;
 mod cluster;
 mod commands;
+mod contract;
 mod damage;
+mod docs;
 mod doors;
 mod dumps;
 mod exec;
+mod full_disk;
+mod house;
+mod interrupt;
 mod journal;
+mod kill;
 mod notify;
 mod postgres;
 mod preflight;
 mod project;
+mod receiver;
 mod rotation;
 mod scratch;

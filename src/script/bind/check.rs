@@ -2,7 +2,8 @@
 
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::Need;
-use crate::observe::disk_space::{DiskSpaceOf, RequireDiskSpace};
+use crate::observe::disk_space::DiskSpaceOf;
+use crate::observe::require_disk_space::RequireDiskSpace;
 use crate::observe::require_program::RequireProgram;
 use crate::observe::require_writable::RequireWritable;
 use crate::script::bind::time::{Bytes, size};

@@ -6,9 +6,10 @@ use crate::action::scratch_postgres::{ScratchOptions, ScratchPostgres};
 use crate::action::source::BackupSource;
 use crate::base::event::Level;
 use crate::base::secret::Secret;
+use crate::observe::databases::{DatabaseInfo, Databases};
 use crate::observe::estimate::{Estimate, Estimated};
-use crate::observe::pg_dump::{PgDump, RequirePgDump};
 use crate::observe::query::{Answer, Query, Value};
+use crate::observe::require_pg_dump::{PgDump, RequirePgDump};
 use crate::script::bind::backup::Pipeline;
 use crate::script::bind::time::Bytes;
 use crate::script::bind::{known_text, observe, perform};
@@ -71,6 +72,16 @@ impl IntoScript for ScratchTarget {
 impl IntoScript for Estimated {
     fn into_script(self) -> Dynamic {
         Bytes(self.bytes).into_script()
+    }
+}
+
+impl IntoScript for DatabaseInfo {
+    fn into_script(self) -> Dynamic {
+        let mut map = Map::new();
+        map.insert("name".into(), self.name.into());
+        map.insert("owner".into(), self.owner.into());
+        map.insert("size".into(), self.size.map(Bytes).into_script());
+        map.into()
     }
 }
 
@@ -263,6 +274,13 @@ mod functions {
         options: Map,
     ) -> Result<Dynamic, Raised> {
         ask(&ctx, db, sql, params, options)
+    }
+
+    /// The databases of a server that accept connections, by name, templates left out: maps with `name`, `owner` and
+    /// `size`, which is `()` where this role may not know it.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn databases(ctx: NativeCallContext, db: Database) -> Result<Dynamic, Raised> {
+        observe(&ctx, &Databases { settings: db.0 }, false)
     }
 
     /// Starts a PostgreSQL server of this run's own, with one database; it ends with the run:

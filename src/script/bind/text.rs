@@ -63,6 +63,18 @@ mod functions {
         say(&ctx, Level::Error, message)
     }
 
+    /// The entries of an array as one text: `join(names, ", ")`.
+    #[rhai_fn(return_raw)]
+    pub fn join(ctx: NativeCallContext, list: rhai::Array, separator: &str) -> Result<String, Raised> {
+        if list.iter().any(crate::script::unknown::holds) {
+            return Err(fault::raise(crate::script::unknown::failure(
+                "a list to `join` is known only after the run",
+            )));
+        }
+        let texts: Vec<String> = list.into_iter().map(|mut entry| shown_text(&ctx, &mut entry)).collect();
+        Ok(texts.join(separator))
+    }
+
     /// Fails: ends the step, and the run unless an `attempt` tolerates it: `fail("The volume is not mounted")`.
     #[rhai_fn(volatile, return_raw)]
     pub fn fail(ctx: NativeCallContext, mut message: Dynamic) -> Result<(), Raised> {

@@ -32,7 +32,7 @@ fn param(spec: &str, expected: &Expect) {
 fn keys(keys: &str, expected: &Expect) {
     refused(
         &format!(
-            "const PLAYBOOK = #{{ summary: \"x\", params: #{{ zone: #{{ required: true }}, days: 3, pass: #{{ secret: true }} }},\n{keys} }};"
+            "const PLAYBOOK = #{{ summary: \"x\", params: #{{ zone: #{{ required: true }}, days: 3, pass: #{{ secret: true, env: \"PASS\" }} }},\n{keys} }};"
         ),
         expected,
     );
@@ -359,6 +359,19 @@ fn parameters_that_cannot_be() {
             expect![[r#"
             playbooks/p.rhai:2:36 `params.p.default_value` gives a secret away
               Remove it, and let `params.p.env` name the variable that holds the secret.
+        "#]],
+        ),
+        (
+            "p: #{ secret: true }",
+            expect![[r#"
+            playbooks/p.rhai:2:15 `params.p.secret` needs `env`, since only a variable can give a secret
+              Add `env: "P"`; a secret is not taken from the command line, which everybody on the machine can read.
+        "#]],
+        ),
+        (
+            "p: #{ secret: true, env: \"P\", positional: true }",
+            expect![[r#"
+            playbooks/p.rhai:2:43 `params.p.positional` does not fit a secret, which only its variable gives
         "#]],
         ),
         (

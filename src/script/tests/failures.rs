@@ -1,5 +1,7 @@
 use super::Project;
+use crate::base::event::Outcome::Failed;
 use crate::base::failure::Code;
+use std::time::{Duration, Instant};
 
 /// A playbook and what its failure tells.
 #[track_caller]
@@ -98,9 +100,9 @@ fn options_are_checked() {
         ("later: 1", "option `later` of `make` must be `true` or `false`\n  because it is integer 1"),
         (
             "wait: \"soon\"",
-            "option `wait` of `make` must be a duration such as \"5m\"\n  because it is the text \"soon\"",
+            "option `wait` of `make` must be a duration such as `\"5m\"`\n  because it is the text \"soon\"",
         ),
-        ("limit: true", "option `limit` of `make` must be a size such as \"10GiB\"\n  because it is true"),
+        ("limit: true", "option `limit` of `make` must be a size such as `\"10GiB\"`\n  because it is true"),
         (
             "keep_last: || 1",
             "option `keep_last` of `make` cannot be used\n  because it is a value of type `closure`",
@@ -117,13 +119,13 @@ fn errors_of_the_language_are_in_our_words() {
     for (text, told) in [
         ("[1][5]", "1:5 index 5 is outside of an array of 1"),
         ("1 / 0", "1:3 division by zero: 1 / 0"),
-        ("if 1 { }", "1:4 expected a value of type `bool`, found `int`"),
-        ("for i in 5 { }", "1:10 `for` needs an array, a map, a text or a range"),
+        ("let n = 1; if n { }", "1:15 expected a value of type `bool`, found `int`"),
+        ("let n = 5; for i in n { }", "1:21 `for` needs an array, a map, a text or a range"),
         ("1 + #{ }", "1:3 `+` cannot be applied to values of the types `int, map`"),
         ("!\"x\"", "1:1 `!` cannot be applied to a value of type `text`"),
         ("bytes(1) < \"x\"", "1:10 `<` cannot be applied to values of the types `size, text`"),
         ("bytes(1) == duration(1)", "1:10 `==` cannot be applied to values of the types `size, duration`"),
-        ("5[0][1]", "1:6 a value of type `bool` cannot be indexed with `int`"),
+        ("5[0][1]", "1:5 a value of type `bool` cannot be indexed with `int`"),
         ("const X = 1; X = 2", "1:14 cannot assign to constant X"),
         (
             "params.retention = 2",
@@ -131,9 +133,10 @@ fn errors_of_the_language_are_in_our_words() {
         ),
         (
             "fn f(n) { f(n + 1) }\nf(0)",
-            "1:12 calls are nested more than 64 deep\n  hint: Does a function call itself without end?",
+            "2:1 calls are nested more than 64 deep\n  hint: Does a function call itself without end?",
         ),
-        ("let a = []; for i in 0..2000000 { a.push(i); }", "1:37 size of array too large is too large"),
+        ("let a = []; for i in 0..50000 { a.push(i); }", "1:35 an array has more than 20000 entries"),
+        ("let s = \"x\"; while true { s += s; }", "1:29 a text is longer than 16777216 bytes"),
         ("throw \"oops\"", "1:1 oops"),
     ] {
         let failure = Project::new(text).param("retention", 30).live().failure();
@@ -147,7 +150,7 @@ fn errors_of_the_language_are_in_our_words() {
 fn syntax_errors_name_the_remedy() {
     for (text, told) in [
         ("switch 1 { }", "1:1 `switch` is not available in playbooks"),
-        ("1.type_of()", "1:3 `type_of` is not available in playbooks"),
+        ("\"x\".type_of()", "1:5 `type_of` is not available in playbooks"),
         ("try { } catch { }", "1:1 `try` is not available in playbooks"),
         ("eval(\"1\")", "1:1 `eval` is not available in playbooks"),
         ("exit(1)", "1:1 `exit` is not available in playbooks"),
@@ -196,10 +199,18 @@ fn an_endless_loop_ends() {
 
 #[test]
 fn a_cancelled_run_is_interrupted_and_nothing_swallows_it() {
-    let mut project = Project::new("attempt \"S\" { retry(5, 60, || fail(\"x\")) }");
-    project.interrupted = true;
-    let ran = project.live();
-    assert_eq!((ran.failure().code, ran.failure().message.as_str()), (Code::Interrupted, "interrupted"));
+    for block in ["retry(5, \"1h\", || fail(\"x\"))", "while true { }", "retry(9, 0, || { while true { } })"]
+    {
+        let mut project = Project::new(&format!("attempt \"S\" {{ {block} }}\ninfo(\"no\");"));
+        project.interrupted = Some(Duration::from_millis(50));
+        let began = Instant::now();
+        let ran = project.live();
+        assert!(began.elapsed() < Duration::from_secs(10), "{block}");
+        assert_eq!((ran.failure().code, ran.failure().message.as_str()), (Code::Interrupted, "interrupted"));
+        assert_eq!(ran.failure().step.as_deref(), Some("S"), "{block}");
+        assert_eq!(ran.steps(), [("S".to_owned(), Failed)], "{block}");
+        assert!(!ran.lines().iter().any(|(_, line)| line == "no"), "{block}");
+    }
 }
 
 #[test]

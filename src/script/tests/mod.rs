@@ -16,9 +16,11 @@ use crate::script::library::Library;
 use crate::script::runtime;
 use crate::sys::effects::IntentLog;
 use crate::sys::env::Env;
+use crate::sys::fs;
 use crate::sys::host::Host;
 use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Modules that are embedded in tests.
 const MODULES: &[(&str, &str)] = &[("backup", "fn name() { \"shipped\" }"), ("checks", "fn fine() { true }")];
@@ -45,7 +47,8 @@ struct Project {
     dir: tempfile::TempDir,
     params: Map<String, Value>,
     env: Vec<(String, String)>,
-    interrupted: bool,
+    /// When the run is interrupted.
+    interrupted: Option<Duration>,
 }
 
 /// What a run left.
@@ -59,14 +62,14 @@ struct Ran {
 impl Project {
     fn new(playbook: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let project = Self { dir, params: Map::new(), env: Vec::new(), interrupted: false };
+        let project = Self { dir, params: Map::new(), env: Vec::new(), interrupted: None };
         project.with("playbooks/p.rhai", playbook)
     }
 
     fn with(self, file: &str, text: &str) -> Self {
         let path = self.dir.path().join(file);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        fs::replace(&path, text.as_bytes(), "test").unwrap();
         self
     }
 
@@ -96,8 +99,12 @@ impl Project {
         let host = Arc::new(Host::new(project.clone(), project.join(".lifeboat"), env));
         let recorder = Arc::new(Recorder::default());
         host.listen(recorder.clone());
-        if self.interrupted {
-            host.cancel().cancel(Reason::Interrupted);
+        if let Some(after) = self.interrupted {
+            let cancel = host.cancel().clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(after);
+                cancel.cancel(Reason::Interrupted);
+            });
         }
         let policy = Policy::new(Grants {
             env: ["GRANTED".to_owned(), "MY_TOKEN".to_owned()].into(),

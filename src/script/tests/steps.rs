@@ -70,7 +70,7 @@ fn attempt_hides_no_typo() {
         ("make(1)", "`make` does not take `(int)`"),
         ("make(\"a\", #{ keep_lats: 1 })", "unknown option `keep_lats` of `make`"),
         ("#{ a: 1 }.b", "no property `b`"),
-        ("if 1 { }", "expected a value of type `bool`, found `int`"),
+        ("let n = 1; if n { }", "expected a value of type `bool`, found `int`"),
         ("fn_that() ", "unknown function `fn_that`"),
     ] {
         let ran = Project::new(&format!("attempt \"A\" {{ {block} }}")).live();
@@ -124,19 +124,19 @@ fn a_change_before_a_tolerated_failure_is_refused_too() {
 #[test]
 fn a_step_value_without_codec_is_refused() {
     for (value, name) in
-        [("|| 1", "closure"), ("[#{ f: |x| x }]", "closure"), ("opaque()", "Instant"), ("0..3", "range")]
+        [("|| 1", "closure"), ("[#{ f: |x| x }]", "closure"), ("opaque()", "timestamp"), ("0..3", "range")]
     {
         let ran = Project::new(&format!("step \"S\" {{ {value} }}")).live();
         assert_eq!(
             ran.told(),
             format!(
                 "script playbooks/p.rhai:1:6 a step cannot have a value of type `{name}`\n  because the journal cannot \
-                 hold it\n  hint: End the block with `;` so that the step has no value, or with a value of another \
+                 hold it\n  hint: End the block with `()`, so that the step has no value, or with a value of another \
                  type.\n  step S"
             )
         );
     }
-    assert_eq!(Project::new("step \"S\" { || 1; }").live().value(), json!(null));
+    assert_eq!(Project::new("step \"S\" { || 1; () }").live().value(), json!(null));
 }
 
 #[test]

@@ -23,13 +23,13 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 
 /// What every session sets, whatever database and role say, as far as the server knows the setting.
 ///
-/// Time limits of a role must not cut a backup, text must mean the same in every session, rows must not be hidden by
-/// policies in silence, and views must not run code while tables are read (CVE-2024-7348). `lc_monetary` is pinned to
-/// the database's own value, since text of `money` depends on it.
+/// Time limits of a role must not cut a backup, a lock is waited for as long as `pg_dump` waits, text must mean the same
+/// in every session, rows must not be hidden by policies in silence, and views must not run code while tables are read
+/// (CVE-2024-7348). `lc_monetary` is pinned to the database's own value, since text of `money` depends on it.
 const PINS: &str = "\
 SET search_path = '';
 SELECT set_config(s.name, p.value, false) FROM (VALUES
-  ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
+  ('lock_timeout', '60000'), ('idle_in_transaction_session_timeout', '0'),
   ('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'),
   ('extra_float_digits', '3'), ('TimeZone', 'UTC'), ('bytea_output', 'hex'), ('standard_conforming_strings', 'on'),
   ('row_security', 'off'), ('synchronize_seqscans', 'off'),

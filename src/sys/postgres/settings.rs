@@ -412,8 +412,8 @@ impl Settings {
             ("PGSSLMODE", self.sslmode.name().to_owned()),
             ("PGCONNECT_TIMEOUT", self.connect_timeout.map_or(0, |limit| limit.as_secs().max(2)).to_string()),
             ("PGAPPNAME", "lifeboat".to_owned()),
-            // The program must not take from a file what was decided here.
-            ("PGPASSFILE", "/dev/null".to_owned()),
+            // The program must not take from a file what was decided here; libpq warns of what is there and no file.
+            ("PGPASSFILE", "/dev/null/none".to_owned()),
         ];
         if let Some(address) = self.hostaddr {
             env.push(("PGHOSTADDR", address.to_string()));

@@ -106,7 +106,7 @@ fn every_part_of_the_pg_variables_counts() {
         ("PGSSLMODE", "verify-ca"),
         ("PGCONNECT_TIMEOUT", "3"),
         ("PGAPPNAME", "lifeboat"),
-        ("PGPASSFILE", "/dev/null"),
+        ("PGPASSFILE", "/dev/null/none"),
         ("PGHOSTADDR", "10.0.0.7"),
         ("PGSSLROOTCERT", "/etc/db.crt"),
         ("PGCHANNELBINDING", "require"),

@@ -1,0 +1,293 @@
+//! The table: one row for each action, and more where an action goes several ways.
+
+use super::world::{AnyAction, PASSWORD, World};
+use crate::cluster::{options, psql_output};
+use lifeboat::action::archive::{Archive, ArchiveOptions};
+use lifeboat::action::dump::{Dump, DumpOptions};
+use lifeboat::action::exec::{Exec, Variable};
+use lifeboat::action::file::FileSource;
+use lifeboat::action::gzip::Gzip;
+use lifeboat::action::hash::Hash;
+use lifeboat::action::notify::Notify;
+use lifeboat::action::rotate::{Rotate, RotateOptions};
+use lifeboat::action::save::{Save, SaveOptions};
+use lifeboat::action::scratch_database::ScratchDatabase;
+use lifeboat::action::scratch_postgres::{ScratchOptions, ScratchPostgres};
+use lifeboat::action::source::BackupSource;
+use lifeboat::action::verify::{Verify, VerifyOptions};
+use lifeboat::base::secret::Secret;
+use lifeboat::sys::process::Value;
+use lifeboat::sys::scratch::{ScratchCluster, ScratchTarget};
+use lifeboat::sys::stream::Level;
+use serde_json::json;
+
+/// What performing an action a second time in the same run comes to.
+pub enum Again {
+    /// It fails and says this.
+    Refuses(&'static str),
+    /// It returns the same, but for these fields.
+    Returns(&'static [&'static str]),
+    /// It has nothing left to do and returns this.
+    Idle(fn() -> serde_json::Value),
+}
+
+/// Sets up a world and makes an action.
+type Make = fn(&World) -> Box<dyn AnyAction>;
+
+/// How the world is set up for an action, and what the action then does.
+pub struct Case {
+    /// What is tried.
+    pub name: &'static str,
+    /// Sets up the world and makes the action.
+    pub set_up: Make,
+    /// An action of the same kind that fails.
+    pub failing: Option<Make>,
+    /// How its intent begins, if it destroys or replaces something.
+    pub intent: Option<&'static str>,
+    /// Where files are that it makes or replaces.
+    pub makes: &'static [&'static str],
+    /// What else of the world it may change, as text.
+    pub rest: fn(&World) -> String,
+    /// What a second time comes to.
+    pub again: Again,
+}
+
+const KIND: Case = Case {
+    name: "",
+    set_up: |_| unreachable!("every case sets up its world"),
+    failing: None,
+    intent: None,
+    makes: &[],
+    rest: |_| String::new(),
+    again: Again::Returns(&[]),
+};
+
+/// All cases.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "save of a dump",
+        set_up: |world| save(dump(world), "backups/db/a.sql.gz"),
+        failing: Some(|world| {
+            let mut settings = world.settings();
+            settings.password = Some(Secret::new(format!("{PASSWORD} is wrong")));
+            let dump = Dump { settings, options: DumpOptions::default() };
+            save(BackupSource::Dump(Box::new(dump)), "backups/db/b.sql.gz")
+        }),
+        makes: &[
+            "backups/db/a.sql.gz",
+            "backups/db/a.sql.gz.globals.sql",
+            "backups/db/a.sql.gz.json",
+            "backups/db/a.sql.gz.sha256",
+        ],
+        again: Again::Refuses("exists already"),
+        ..KIND
+    },
+    Case {
+        name: "save of an archive",
+        set_up: |world| {
+            world.file("tree/.env", format!("DB_PASSWORD={PASSWORD}\n"));
+            world.file("tree/big", noise(6 << 20));
+            save(archive(), "backups/tree/a.tar.gz")
+        },
+        failing: Some(|_| {
+            let archive = Archive { root: "nowhere".into(), options: ArchiveOptions::default() };
+            save(BackupSource::Archive(archive), "backups/tree/b.tar.gz")
+        }),
+        makes: &["backups/tree/a.tar.gz", "backups/tree/a.tar.gz.json", "backups/tree/a.tar.gz.sha256"],
+        again: Again::Refuses("exists already"),
+        ..KIND
+    },
+    Case {
+        name: "save of a file",
+        set_up: |world| {
+            world.file("big", noise(6 << 20));
+            save(BackupSource::File(FileSource { path: "big".into() }), "backups/file/big.gz")
+        },
+        failing: Some(|_| save(BackupSource::File(FileSource { path: "nowhere".into() }), "backups/file/b")),
+        makes: &["backups/file/big.gz", "backups/file/big.gz.json", "backups/file/big.gz.sha256"],
+        again: Again::Refuses("exists already"),
+        ..KIND
+    },
+    Case {
+        name: "save where a killed run left files",
+        set_up: |world| {
+            world.file("tree/a", "a");
+            world.file("backups/tree/.dead.tar.gz.20251101-000000-killed.part", "half");
+            world.file("backups/tree/dead.tar.gz.json", "{}");
+            save(archive(), "backups/tree/a.tar.gz")
+        },
+        intent: Some("remove what killed runs left: .dead.tar.gz.20251101-000000-killed.part"),
+        makes: &["backups/tree/a.tar.gz", "backups/tree/a.tar.gz.json", "backups/tree/a.tar.gz.sha256"],
+        again: Again::Refuses("exists already"),
+        ..KIND
+    },
+    Case {
+        name: "gzip",
+        set_up: |world| {
+            world.file("big", noise(6 << 20));
+            Box::new(Gzip { path: "big".into(), level: Level::default() })
+        },
+        failing: Some(|_| Box::new(Gzip { path: "nowhere".into(), level: Level::default() })),
+        makes: &["big.gz"],
+        again: Again::Refuses("exists already"),
+        ..KIND
+    },
+    Case {
+        name: "hash",
+        set_up: |world| {
+            world.file("big", noise(3 << 20));
+            Box::new(Hash { path: "big".into() })
+        },
+        failing: Some(|_| Box::new(Hash { path: "nowhere".into() })),
+        makes: &["big.sha256"],
+        ..KIND
+    },
+    Case {
+        name: "hash over an old digest",
+        set_up: |world| {
+            world.file("big", noise(3 << 20));
+            world.file("big.sha256", "old");
+            Box::new(Hash { path: "big".into() })
+        },
+        intent: Some("replace "),
+        makes: &["big.sha256"],
+        ..KIND
+    },
+    Case {
+        name: "verify",
+        set_up: |world| {
+            world.file("tree/big", noise(6 << 20));
+            world.earlier("2025-11-09T02:00:00+00:00", &save_of(archive(), "backups/a.tar.gz"));
+            verify("backups/a.tar.gz")
+        },
+        failing: Some(|world| {
+            world.earlier("2025-11-09T03:00:00+00:00", &save_of(archive(), "broken/b.tar.gz"));
+            let mut bytes = std::fs::read(world.at("broken/b.tar.gz")).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            world.file("broken/b.tar.gz", bytes);
+            verify("broken/b.tar.gz")
+        }),
+        intent: Some("replace "),
+        makes: &["backups/a.tar.gz.json"],
+        ..KIND
+    },
+    Case {
+        name: "rotate",
+        set_up: |world| {
+            world.file("tree/a", "a");
+            for day in 1..=4 {
+                let (now, path) = (format!("2025-11-0{day}T02:00:00+00:00"), format!("backups/{day}.tar.gz"));
+                world.earlier(&now, &save_of(archive(), &path));
+                world.earlier(&now, &verify_of(&path));
+            }
+            rotate(RotateOptions { keep_last: Some(2), ..RotateOptions::default() })
+        },
+        failing: Some(|_| rotate(RotateOptions::default())),
+        intent: Some("remove 1.tar.gz, 2.tar.gz"),
+        again: Again::Idle(|| json!({"removed": [], "kept": 2, "freed": 0})),
+        ..KIND
+    },
+    Case {
+        name: "notify",
+        set_up: |_| Box::new(Notify { status: "success".into(), message: "Backed up shop".into() }),
+        rest: |world| format!("{:?}", world.host.alert()),
+        ..KIND
+    },
+    Case {
+        name: "exec",
+        set_up: |_| exec("echo \"got $GIVEN\"; echo \"$GIVEN\" | base64 >&2; sleep 0.4; echo done > made"),
+        failing: Some(|_| exec("echo \"cannot log in with $GIVEN\" >&2; exit 3")),
+        makes: &["made"],
+        again: Again::Returns(&["millis"]),
+        ..KIND
+    },
+    Case {
+        name: "scratch_postgres",
+        set_up: |_| scratch("scratch"),
+        failing: Some(|_| scratch(&"x".repeat(64))),
+        again: Again::Returns(&["socket", "port"]),
+        ..KIND
+    },
+    Case {
+        name: "scratch_database",
+        set_up: |world| {
+            let cluster = ScratchCluster::start(&options()).unwrap();
+            let server = cluster.target("postgres");
+            world.file("server.json", serde_json::to_vec(&server).unwrap());
+            world.host.keep_scratch(cluster);
+            Box::new(ScratchDatabase { server: server.settings().unwrap(), name: "Second \"one\"".into() })
+        },
+        failing: Some(|world| Box::new(ScratchDatabase { server: world.settings(), name: "third".into() })),
+        rest: databases,
+        again: Again::Refuses("already exists"),
+        ..KIND
+    },
+];
+
+fn save_of(source: BackupSource, path: &str) -> Save {
+    let options = SaveOptions { tag: "daily".into() };
+    Save { source, gzip: Some(Level::default()), path: path.into(), options }
+}
+
+fn save(source: BackupSource, path: &str) -> Box<dyn AnyAction> {
+    Box::new(save_of(source, path))
+}
+
+fn dump(world: &World) -> BackupSource {
+    BackupSource::Dump(Box::new(Dump { settings: world.settings(), options: DumpOptions::default() }))
+}
+
+fn archive() -> BackupSource {
+    BackupSource::Archive(Archive { root: "tree".into(), options: ArchiveOptions::default() })
+}
+
+fn verify_of(path: &str) -> Verify {
+    Verify { path: path.into(), options: VerifyOptions::default() }
+}
+
+fn verify(path: &str) -> Box<dyn AnyAction> {
+    Box::new(verify_of(path))
+}
+
+fn rotate(options: RotateOptions) -> Box<dyn AnyAction> {
+    Box::new(Rotate { dir: "backups".into(), options })
+}
+
+/// A script that is given the password.
+fn exec(script: &str) -> Box<dyn AnyAction> {
+    let mut exec = Exec::new(["sh", "-c", script]);
+    exec.env.insert("GIVEN".into(), Variable::Set(Value::Secret(Secret::new(PASSWORD))));
+    Box::new(exec)
+}
+
+fn scratch(database: &str) -> Box<dyn AnyAction> {
+    Box::new(ScratchPostgres { options: ScratchOptions { database: Some(database.into()), sample: None } })
+}
+
+/// The databases of the scratch server.
+fn databases(world: &World) -> String {
+    let server = std::fs::read(world.at("server.json")).unwrap();
+    let server: ScratchTarget = serde_json::from_slice(&server).unwrap();
+    let env = [
+        ("PGHOST", server.socket.display().to_string()),
+        ("PGPORT", server.port.to_string()),
+        ("PGUSER", server.user),
+        ("PGDATABASE", server.database),
+    ];
+    let output = psql_output(&env, "SELECT datname FROM pg_database ORDER BY 1", &[]);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Bytes that do not compress, so that streams of them take several blocks.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let word = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(word).flatten().take(size).collect()
+}
