@@ -220,6 +220,7 @@ pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
             // A digest that both records agree on was compared already.
             let compared = sidecar.as_ref() == Some(&manifest.sha256);
             let digest = if compared { manifest.sha256.clone() } else { sha256.to_string() };
+            let raw_size = if whole { raw_size } else { manifest.raw_size };
             problems.extend(against_manifest(&name, manifest, size, raw_size, &digest));
             if manifest.content == Content::Sql && read.complete && !read.summary {
                 problems

@@ -249,7 +249,7 @@ fn each_damage_is_called_by_its_name() {
     tell("no manifest", &|_| std::fs::remove_file(at(".json")).unwrap());
     tell("manifest is cut", &|_| {
         let json = std::fs::read_to_string(at(".json")).unwrap();
-        text(".json", &json[..json.len() / 2]);
+        text(".json", &json[..40]);
     });
     tell("manifest of another file", &|_| change(&|manifest| manifest.file = "other.sql.gz".into()));
     tell("manifest of a newer version", &|_| change(&|manifest| manifest.version = 2));
@@ -301,17 +301,17 @@ fn each_damage_is_called_by_its_name() {
         cut between members
           12: `FILE` is not intact; FILE is cut off at byte N; FILE has the SHA-256 SHA256 instead of SHA256; FILE has SIZE, its manifest says N
         cut between members, with a new digest
-          12: `FILE` is not intact; FILE is cut off at byte N; FILE holds SIZE, its manifest says N
+          12: `FILE` is not intact; FILE is cut off at byte N
         the end mark is cut off, with a new digest
           12: `FILE` is not intact; FILE is cut off at byte N
         a member is missing, with a new digest
-          12: `FILE` is not intact; FILE is damaged at byte N: members are missing before the end mark; FILE holds SIZE, its manifest says N
+          12: `FILE` is not intact; FILE is damaged at byte N: members are missing before the end mark
         a flipped bit
-          12: `FILE` is not intact; FILE is damaged at byte N: its checksum does not match; FILE has the SHA-256 SHA256 instead of SHA256; FILE has the SHA-256 SHA256, its manifest says SHA256
+          12: `FILE` is not intact; FILE is damaged at byte N: its checksum does not match; FILE has the SHA-256 SHA256 instead of SHA256
         a flipped bit, with a new digest
-          12: `FILE` is not intact; FILE is damaged at byte N: its checksum does not match; FILE holds SIZE, its manifest says N
+          12: `FILE` is not intact; FILE is damaged at byte N: its checksum does not match
         a flipped bit in a header, with a new digest
-          12: `FILE` is not intact; FILE is damaged at byte N: its header was altered; FILE holds SIZE, its manifest says N
+          12: `FILE` is not intact; FILE is damaged at byte N: its header was altered
         garbage behind the end
           12: `FILE` is not intact; FILE has foreign bytes behind its end at byte N; FILE has the SHA-256 SHA256 instead of SHA256; FILE has SIZE, its manifest says N
         garbage behind the end, with a new digest
@@ -421,7 +421,6 @@ fn the_result_is_shown_and_recorded() {
           │                 ^
         caused by: shop_db_STAMP.sql.gz is damaged at byte N: its checksum does not match
         caused by: shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256
-        caused by: shop_db_STAMP.sql.gz has the SHA-256 SHA256, its manifest says SHA256
         hint: Do not restore it. `lifeboat backups backups/database --verified` lists the intact ones.
         ✘ one failed in step `Verify` after TIME (exit 12)
     "#]]
@@ -432,7 +431,7 @@ fn the_result_is_shown_and_recorded() {
     let ran = project.run(&["verify_backups"]);
     expect![[r#"
         exit 12
-        error: 1 of 1 backups are not intact: ["shop_db_STAMP.sql.gz"]
+        error: 1 of 1 backups are not intact: shop_db_STAMP.sql.gz
            ——▶ std/backup:86:13
            │
         86 │             fail(#{
@@ -446,8 +445,8 @@ fn the_result_is_shown_and_recorded() {
     expect![[r#"
         exit 0
         ▶ Look
-          verify: shop_db_STAMP.sql.gz is NOT intact: shop_db_STAMP.sql.gz is damaged at byte N: its checksum does not match; shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256; shop_db_STAMP.sql.gz has the SHA-256 SHA256, its manifest says SHA256
-        ℹ️  INFO - false ["sha256", "gzip"] ["shop_db_STAMP.sql.gz is damaged at byte N: its checksum does not match", "shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256", "shop_db_STAMP.sql.gz has the SHA-256 SHA256, its manifest says SHA256"]
+          verify: shop_db_STAMP.sql.gz is NOT intact: shop_db_STAMP.sql.gz is damaged at byte N: its checksum does not match; shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256
+        ℹ️  INFO - false ["sha256", "gzip"] ["shop_db_STAMP.sql.gz is damaged at byte N: its checksum does not match", "shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256"]
         ✔ Look (TIME)
         ✔ report completed in TIME
     "#]].assert_eq(&format!("exit {}\n{}", ran.code, project.steady(&ran.stderr)));
@@ -482,9 +481,9 @@ fn one_broken_sidecar_hides_no_other_backup() {
           verify: a_STAMP.sql.gz is intact (SIZE; sha256, gzip, end marker, row counts and fingerprints, manifest)
         ✔ Verify (TIME)
         ▶ Report
-        ❌ ERROR - b_STAMP.sql.gz: ["`PROJECT/backups/database/b_STAMP.sql.gz.sha256` holds no SHA-256 digest", "b_STAMP.sql.gz.json is missing"]
+        ❌ ERROR - b_STAMP.sql.gz: `PROJECT/backups/database/b_STAMP.sql.gz.sha256` holds no SHA-256 digest; b_STAMP.sql.gz.json is missing
         ✘ Report failed (TIME)
-        error: 1 of 2 backups are not intact: ["b_STAMP.sql.gz"]
+        error: 1 of 2 backups are not intact: b_STAMP.sql.gz
            ——▶ std/backup:86:13
            │
         86 │             fail(#{
@@ -613,7 +612,7 @@ fn an_uncompressed_dump_is_verified_by_its_content() {
     expect![[r#"
         nothing: 0: 
         nothing, new sidecars: 0: 
-        a row changed: 12: `FILE` is not intact; FILE has the SHA-256 SHA256 instead of SHA256; FILE: table public.t has other content than when it was dumped; FILE has the SHA-256 SHA256, its manifest says SHA256
+        a row changed: 12: `FILE` is not intact; FILE has the SHA-256 SHA256 instead of SHA256; FILE: table public.t has other content than when it was dumped
         a row changed, new sidecars: 12: `FILE` is not intact; FILE: table public.t has other content than when it was dumped
         cut: 12: `FILE` is not intact; FILE has the SHA-256 SHA256 instead of SHA256; FILE: a statement, which begins at line 29, has no end; FILE has SIZE, its manifest says N
         cut, new sidecars: 12: `FILE` is not intact; FILE: a statement, which begins at line 29, has no end

@@ -215,7 +215,7 @@ fn the_newest_verified_backup_outlives_every_window() {
         .exits(0);
     expect![[r#"
         Dry run of rotate_backups
-        parameters: 3 (dirs from <DIRS>, retention from --retention, tag from --tag)
+        parameters: dirs, retention, tag (dirs from <DIRS>, retention from --retention, tag from --tag)
 
         Rotate
           destroy rotate: rotate backups tagged `daily` in `backups`, keeping 7 days: 2 go, 2 stay
@@ -228,7 +228,7 @@ fn the_newest_verified_backup_outlives_every_window() {
     assert_eq!(days(&project), ["0101", "0102", "0103", "0104"]);
     let ran = project.run(&["rotate_backups", "backups", "--retention", "7", "--tag", "daily"]).exits(0);
     expect![[r#"
-        parameters: 3 (dirs from <DIRS>, retention from --retention, tag from --tag)
+        parameters: dirs, retention, tag (dirs from <DIRS>, retention from --retention, tag from --tag)
         ▶ Rotate
           rotate: removed 2 backups (SIZE), kept 2
         ✔ Rotate (TIME)
