@@ -126,6 +126,7 @@ impl Action for Save {
         let facts = effects.facts();
         let dir = backup.path.parent().unwrap_or(Path::new("/"));
         effects.create_dir(dir)?;
+        effects.lock_folder(dir)?;
         leftovers::clean(effects, dir)?;
         self.refuse_taken(facts, &backup.path)?;
         let own = [fs::resolved(dir), dir.to_path_buf(), facts.host().state().to_path_buf()];

@@ -14,7 +14,7 @@ use crate::observe::Observation;
 use crate::sys::effects::{Effects, IntentLog};
 use crate::sys::facts::{Facts, Reality, View};
 use crate::sys::host::Host;
-use crate::sys::lock::Lock;
+use crate::sys::lock::{FolderLocks, Lock};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +55,7 @@ pub struct Session {
     number: AtomicU64,
     progressed: Mutex<Progressed>,
     locks: Mutex<BTreeMap<Target, Lock>>,
+    folders: Arc<FolderLocks>,
 }
 
 impl Session {
@@ -88,6 +89,7 @@ impl Session {
             number: AtomicU64::new(0),
             progressed: Mutex::default(),
             locks: Mutex::default(),
+            folders: Arc::default(),
         }
     }
 
@@ -149,7 +151,13 @@ impl Session {
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         let began = self.host.clock().instant();
         self.host.emit(What::ActionBegun { action: A::NAME.to_owned(), number });
-        let effects = Effects::new(self.facts.clone(), run.intents.clone(), number, run.run.clone());
+        let effects = Effects::new(
+            self.facts.clone(),
+            run.intents.clone(),
+            number,
+            run.run.clone(),
+            self.folders.clone(),
+        );
         let result = action.execute(plan, &effects);
         let millis = elapsed(began);
         tracing::debug!(action = A::NAME, number, millis, done = result.is_ok(), "executed");
@@ -275,6 +283,9 @@ impl Session {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         if !locks.contains_key(target) {
             locks.insert(target.clone(), Lock::take(self.host.state(), target, &run.run)?);
+        }
+        if let Target::Path(dir) = target {
+            self.folders.hold(dir)?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use crate::base::failure::{Code, Failure};
 use crate::sys::facts::DiskSpace;
+use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
@@ -130,8 +131,26 @@ pub fn stage(path: &Path, run: &str) -> Result<Staged, Failure> {
         .mode(0o600)
         .open(&staged)
         .map_err(|error| Failure::io("create", path, &error))?;
+    // It tells other runs that somebody still writes here. Where files cannot be locked, the folder's lock must do.
+    let _ = flock(&file, FlockOperation::LockExclusive);
     tracing::debug!(path = %staged.display(), "staged");
     Ok(Staged { file, staged, target: path.to_path_buf(), published: false })
+}
+
+/// Whether somebody may still be writing the staged file at `path`.
+pub fn is_being_written(path: &Path) -> bool {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        // That of another user cannot be asked.
+        Err(error) => return error.kind() == io::ErrorKind::PermissionDenied,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {
+            let _ = flock(&file, FlockOperation::Unlock);
+            false
+        }
+        Err(error) => error == rustix::io::Errno::WOULDBLOCK,
+    }
 }
 
 impl Staged {

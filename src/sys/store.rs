@@ -229,7 +229,7 @@ pub struct Leftover {
     pub sidecars: Vec<PathBuf>,
 }
 
-/// Leftovers in `dir`. The caller holds the folder's lock, so no live run owns them; `own` is the caller's run.
+/// Leftovers in `dir`; `own` is the caller's run. What a live run, perhaps of another project, still writes is none.
 pub fn leftovers(dir: &Path, own: &str) -> Result<Vec<Leftover>, Failure> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -241,7 +241,7 @@ pub fn leftovers(dir: &Path, own: &str) -> Result<Vec<Leftover>, Failure> {
         let entry = entry.map_err(|error| Failure::io("list", dir, &error))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let Some((target, run)) = staged_name(&name) else { continue };
-        if run.as_str() == own {
+        if run.as_str() == own || crate::sys::fs::is_being_written(&dir.join(&name)) {
             continue;
         }
         let target = dir.join(target);
@@ -315,6 +315,23 @@ mod tests {
                 Leftover { staged: at(whole), sidecars: vec![] },
             ]
         );
+    }
+
+    #[test]
+    fn what_is_still_being_written_is_no_leftover() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = || -> Vec<PathBuf> {
+            leftovers(dir.path(), "").unwrap().into_iter().map(|leftover| leftover.staged).collect()
+        };
+        let staged = crate::sys::fs::stage(&dir.path().join("a.sql.gz"), "20251110-020000-abcdef").unwrap();
+        assert_eq!(names(), Vec::<PathBuf>::new());
+        // Killed: the file stays, the lock goes.
+        let at = staged.path().to_path_buf();
+        let kept = dir.path().join("kept");
+        std::fs::hard_link(&at, &kept).unwrap();
+        drop(staged);
+        std::fs::rename(&kept, &at).unwrap();
+        assert_eq!(names(), [at]);
     }
 
     #[test]

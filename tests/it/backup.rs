@@ -270,3 +270,21 @@ fn two_runs_do_not_work_on_one_folder() {
     assert!(project.at("backups/b").exists());
     let _ = cluster();
 }
+
+#[test]
+fn two_runs_with_different_state_folders_do_not_work_on_one_folder() {
+    let project = TestProject::new()
+        .file("data", "x")
+        .playbook("slow", "step \"x\" { file(\"data\").save(\"backups/a\"); exec([\"sleep\", \"30\"]); }")
+        .playbook("other", "step \"x\" { file(\"data\").save(\"backups/b\"); }");
+    let mut first = project.start(&["slow"]);
+    while !project.at("backups/a").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let elsewhere = project.at("elsewhere").display().to_string();
+    let project = project.env("LIFEBOAT_STATE", elsewhere);
+    project.run(&["other"]).exits(11).says("held by a run with another state folder");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    project.run(&["other"]).exits(0);
+}
