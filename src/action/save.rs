@@ -81,7 +81,7 @@ impl Action for Save {
         }
         self.refuse_taken(facts, &path)?;
         let sourced = self.source.look(facts)?;
-        let estimate = last_raw_size(facts, &dir, &sourced)?.or(sourced.raw_size);
+        let estimate = self.last_raw_size(facts, &dir, &sourced)?.or(sourced.raw_size);
         let shown = facts.host().shown(&path);
         let stages = self.gzip.map_or(String::new(), |level| format!(" → gzip (level {level})"));
         let forecast = sourced.source.clone().map(|source| Backup {
@@ -89,6 +89,8 @@ impl Action for Save {
             name,
             content: sourced.content,
             source,
+            selection: self.source.selection(),
+            complete: true,
             tag: self.options.tag.clone(),
             created: facts.began().fixed_offset(),
             size: Later::AfterRun,
@@ -143,6 +145,7 @@ impl Action for Save {
             size: Later::Now(written.size),
             raw_size: Later::Now(written.raw_size),
             sha256: Later::Now(Some(written.sha256.to_string())),
+            complete: produced.unreadable.is_empty(),
             ..backup.clone()
         })
     }
@@ -185,6 +188,18 @@ impl Save {
         pour(source, &stages, &mut StagedOutput(staged), control)
     }
 
+    /// Raw bytes of the newest backup of the same source and selection in the folder: the best estimate there is.
+    fn last_raw_size(&self, facts: &Facts, dir: &Path, sourced: &Sourced) -> Result<Option<u64>, Failure> {
+        let Later::Now(source) = &sourced.source else { return Ok(None) };
+        let Later::Now(all) = facts.backups(dir)? else { return Ok(None) };
+        let selection = self.source.selection();
+        Ok(all
+            .iter()
+            .rev()
+            .filter(|backup| backup.source == *source && backup.selection == selection)
+            .find_map(|backup| backup.raw_size.as_now().copied()))
+    }
+
     fn manifest(&self, backup: &Backup, produced: &Produced, written: &Written, run: &str) -> Manifest {
         let mut tables = produced.tables.clone();
         tables.sort_by(|a, b| a.table.cmp(&b.table));
@@ -193,6 +208,7 @@ impl Save {
             file: backup.name.clone(),
             content: backup.content,
             source: backup.source.clone(),
+            selection: backup.selection.clone(),
             tag: backup.tag.clone(),
             created: backup.created,
             run: run.to_owned(),
@@ -212,17 +228,6 @@ impl Save {
             verified: None,
         }
     }
-}
-
-/// Raw bytes of the newest backup of the same source in the folder: the best estimate there is.
-fn last_raw_size(facts: &Facts, dir: &Path, sourced: &Sourced) -> Result<Option<u64>, Failure> {
-    let Later::Now(source) = &sourced.source else { return Ok(None) };
-    let Later::Now(all) = facts.backups(dir)? else { return Ok(None) };
-    Ok(all
-        .iter()
-        .rev()
-        .filter(|backup| backup.source == *source)
-        .find_map(|backup| backup.raw_size.as_now().copied()))
 }
 
 /// Writes the sidecars, then gives the backup its name; a failure takes the sidecars away again. The staged file outlives

@@ -100,6 +100,13 @@ impl Action for Verify {
         let path = facts.absolute(&self.path);
         let verification = examine(facts, &path)?;
         self.record(effects, &path, &verification)?;
+        if let Ok(Some(manifest)) = store::read_manifest(&path)
+            && let [first, others @ ..] = manifest.unreadable.as_slice()
+        {
+            let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
+            let name = &verification.name;
+            facts.host().warn(&format!("{name} does not hold all it should: {first}{more}"));
+        }
         if verification.intact {
             return Ok(verification);
         }
@@ -149,8 +156,13 @@ pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut problems = Vec::new();
     let found = store::look(path)?;
-    let manifest = found.as_ref().and_then(|found| found.manifest.clone());
-    problems.extend(found.as_ref().and_then(|found| found.oddity.clone()));
+    let manifest = match store::read_manifest(path) {
+        Ok(manifest) => manifest,
+        Err(failure) => {
+            problems.push(failure.to_string());
+            None
+        }
+    };
     let is_odd = !problems.is_empty();
     let sidecar = match store::read_sha256(path) {
         Ok(Some(digest)) => Some(digest),

@@ -128,6 +128,9 @@ pub struct Manifest {
     pub content: Content,
     /// What was backed up.
     pub source: Source,
+    /// What of the source was taken, if not all of it: the options as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
     /// Why it was made.
     pub tag: String,
     /// When the run that made it began; names and retention use it.
@@ -184,6 +187,12 @@ pub struct Backup {
     pub content: Content,
     /// What was backed up.
     pub source: Source,
+    /// What of the source was taken, if not all of it. Backups of different selections are never compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
+    /// Whether all that was to be taken could be read.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub complete: bool,
     /// Why it was made.
     pub tag: String,
     /// When it was made.
@@ -196,4 +205,13 @@ pub struct Backup {
     pub sha256: Later<Option<String>>,
     /// Whether the last verification found it intact; `None` if there was none.
     pub verified: Later<Option<bool>>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
 }

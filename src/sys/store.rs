@@ -69,22 +69,33 @@ pub fn look(path: &Path) -> Result<Option<Found>, Failure> {
     let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
         return Ok(None);
     };
-    let (manifest, oddity) = match read_manifest(path) {
+    let (manifest, mut oddity) = match read_manifest(path) {
         Ok(manifest) => (manifest, None),
         Err(failure) => (None, Some(failure.to_string())),
     };
+    // What was verified is the file that the manifest describes, and that is not this one.
+    if let Some(manifest) = &manifest {
+        oddity = (manifest.file != name)
+            .then(|| format!("its manifest belongs to {}", manifest.file))
+            .or_else(|| (manifest.size != metadata.len()).then(|| wrong_size(metadata.len(), manifest)));
+    }
     let backup = match &manifest {
         Some(manifest) => Backup {
             path: path.to_path_buf(),
             name,
             content: manifest.content,
             source: manifest.source.clone(),
+            selection: manifest.selection.clone(),
+            complete: manifest.unreadable.is_empty(),
             tag: manifest.tag.clone(),
             created: manifest.created,
             size: Later::Now(metadata.len()),
             raw_size: Later::Now(manifest.raw_size),
             sha256: Later::Now(Some(manifest.sha256.clone())),
-            verified: Later::Now(manifest.verified.as_ref().map(|verified| verified.intact)),
+            verified: Later::Now(match oddity {
+                Some(_) => Some(false),
+                None => manifest.verified.as_ref().map(|verified| verified.intact),
+            }),
         },
         None => match by_name(&name) {
             Some(named) => without_manifest(path, name, &metadata, named),
@@ -97,6 +108,10 @@ pub fn look(path: &Path) -> Result<Option<Found>, Failure> {
         },
     };
     Ok(Some(Found { backup, manifest, oddity }))
+}
+
+fn wrong_size(size: u64, manifest: &Manifest) -> String {
+    format!("it has {size} bytes, its manifest says {}", manifest.size)
 }
 
 /// The file at `path` as a backup, whatever its name; `None` if there is no such file.
@@ -128,6 +143,8 @@ fn without_manifest(
         name,
         content,
         source: Source::Named { name: source },
+        selection: None,
+        complete: true,
         tag: String::new(),
         created,
         size: Later::Now(metadata.len()),
