@@ -7,7 +7,7 @@ use crate::action::gzip::StagedOutput;
 use crate::action::leftovers;
 use crate::action::source::{BackupSource, Produced, Sourced};
 use crate::action::{Action, Recorded};
-use crate::base::backup::{Backup, MANIFEST_VERSION, Manifest};
+use crate::base::backup::{Backup, Globals, MANIFEST_VERSION, Manifest};
 use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
@@ -16,7 +16,7 @@ use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::fs::{self, Staged};
 use crate::sys::store;
-use crate::sys::stream::{BlockSink, Control, Level, Stages, Written, pour};
+use crate::sys::stream::{BlockSink, Control, Digest, Level, Stages, Written, pour};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -78,6 +78,13 @@ impl Action for Save {
             .hint(
                 "Use a name without line breaks that does not begin with a dot; `file_name(text)` makes one.",
             ));
+        }
+        if let Some(suffix) =
+            store::SIDECARS.iter().chain(&[fs::STAGED_SUFFIX]).find(|suffix| name.ends_with(**suffix))
+        {
+            return Err(Failure::new(Code::Usage, format!("a backup cannot be called `{name}`"))
+                .caused_by(format!("`{suffix}` ends the names of files that stand beside backups"))
+                .hint("Use a name that ends with what the file holds, for example `.sql.gz` or `.tar.gz`."));
         }
         self.refuse_taken(facts, &path)?;
         let sourced = self.source.look(facts)?;
@@ -222,6 +229,10 @@ impl Save {
             server: produced.server.clone(),
             recovery_point: produced.recovery_point.clone(),
             properties: produced.properties.clone(),
+            globals: produced.globals.as_ref().map(|sql| Globals {
+                size: sql.len() as u64,
+                sha256: Digest::of_bytes(sql.as_bytes()).to_string(),
+            }),
             tables,
             entries: produced.entries,
             unreadable: produced.unreadable.clone(),
@@ -253,7 +264,8 @@ fn publish(
         Ok(())
     });
     let result = result.and_then(|()| effects.publish(staged));
-    if result.is_err() {
+    // What has its name in spite of the failure keeps its sidecars too.
+    if result.is_err() && !staged.has_name() {
         for at in &written {
             effects.withdraw(at);
         }

@@ -24,7 +24,7 @@ pub enum Content {
 pub enum Source {
     /// A database, by the server's system identifier.
     Database {
-        /// `pg_control_system().system_identifier`; "unknown" where it may not be read.
+        /// `pg_control_system().system_identifier`; `unknown at HOST:PORT` where it may not be read.
         system: String,
         /// Database name.
         name: String,
@@ -100,6 +100,15 @@ pub struct RecoveryPoint {
     pub lsn: String,
 }
 
+/// The SQL that makes the roles, as written beside a dump.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Globals {
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 in hex.
+    pub sha256: String,
+}
+
 /// The result of the last verification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
@@ -162,6 +171,9 @@ pub struct Manifest {
     /// Database properties, for dumps.
     #[serde(default)]
     pub properties: Option<DatabaseProperties>,
+    /// The sidecar `FILE.globals.sql`, for dumps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub globals: Option<Globals>,
     /// Tables with counts and fingerprints, for dumps.
     #[serde(default)]
     pub tables: Vec<TableContent>,

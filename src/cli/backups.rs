@@ -103,6 +103,7 @@ fn problems(found: &Found) -> Vec<String> {
             problems.extend(verified.problems.iter().cloned());
         }
     }
+    problems.dedup();
     problems
 }
 
@@ -229,6 +230,7 @@ mod tests {
             server: None,
             recovery_point: None,
             properties: None,
+            globals: None,
             tables: vec![],
             entries: None,
             unreadable: vec![],

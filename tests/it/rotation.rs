@@ -421,6 +421,54 @@ fn a_proof_that_changed_since_it_was_verified_stops_rotation() {
 }
 
 #[test]
+fn verify_tells_of_what_cannot_be_read_and_of_what_is_gone_and_goes_on() {
+    let mut project = project();
+    for day in ["2025-01-01", "2025-01-02", "2025-01-03"] {
+        project = on(project, day, &["make"]);
+    }
+    // A folder cannot be read as a file, whoever asks.
+    std::fs::remove_file(project.at("backups/b_20250102_020000.gz.raw")).unwrap();
+    let project = project.playbook(
+        "it",
+        r#"
+        const PLAYBOOK = #{ summary: "A test" };
+        step "Verify" {
+            for n in 1..4 { print(verify(`backups/${n}`, #{ report_only: true }).intact); }
+            print(backups("backups").len());
+        }
+        "#,
+    );
+    for (name, day) in [("1", "01"), ("3", "03")] {
+        let at = |suffix: &str| project.at(format!("backups/b_202501{day}_020000.gz.raw{suffix}"));
+        std::fs::copy(at(""), project.at(format!("backups/{name}"))).unwrap();
+        std::fs::write(project.at(format!("backups/{name}.sha256")), std::fs::read(at(".sha256")).unwrap())
+            .unwrap();
+    }
+    std::fs::create_dir(project.at("backups/2")).unwrap();
+    let ran = project.run(&["it"]).exits(3);
+    expect![[r#"
+    "#]]
+    .assert_eq(&project.told(&ran));
+}
+
+#[test]
+fn names_of_sidecars_are_no_names_of_backups() {
+    for suffix in [".sha256", ".json", ".globals.sql", ".part"] {
+        let text = format!(r#"step "x" {{ file("data").save("backups/a{suffix}"); }}"#);
+        let project = TestProject::new().file("data", "content").playbook("it", &text);
+        let ran = project.run(&["it"]).exits(2);
+        let told = project.told(&ran);
+        if suffix == ".part" {
+            expect![[r#"
+            "#]]
+            .assert_eq(&told);
+        }
+        assert!(told.contains(&format!("a backup cannot be called `a{suffix}`")), "{told}");
+        assert!(!project.at("backups").exists());
+    }
+}
+
+#[test]
 fn a_run_never_removes_what_it_has_made() {
     let project = project().playbook(
         "it",
