@@ -60,6 +60,13 @@ impl Action for Save {
     const NAME: &'static str = "save";
     type Output = Backup;
 
+    fn asks(&self) -> Vec<Need> {
+        match &self.source {
+            BackupSource::Dump(dump) => dump.settings.needs(),
+            _ => Vec::new(),
+        }
+    }
+
     fn plan(&self, facts: &Facts) -> Result<Plan<Backup>, Failure> {
         if self.options.tag.is_empty() {
             return Err(Failure::new(Code::Usage, "the tag of a backup is empty")
@@ -119,7 +126,7 @@ impl Action for Save {
         plan.unknown = sourced.unknown;
         plan.unknown.push("size and digest of the backup".to_owned());
         plan.needs = sourced.needs;
-        plan.needs.push(Need::Write(dir.clone()));
+        plan.needs.extend([Need::Write(dir.clone()), Need::Write(path)]);
         plan.locks.push(Target::Path(dir.clone()));
         plan.touches.push(match forecast {
             Later::Now(backup) => Touch::BackupMade(Box::new(backup)),

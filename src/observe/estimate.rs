@@ -41,7 +41,8 @@ impl Observation for Estimate {
     }
 
     fn needs(&self, facts: &Facts) -> Vec<Need> {
-        self.dir.iter().map(|dir| Need::Read(facts.absolute(dir))).collect()
+        let read = self.dir.iter().map(|dir| Need::Read(facts.absolute(dir)));
+        read.chain(self.settings.needs()).collect()
     }
 
     fn concerns(&self, _: &Facts) -> Vec<Target> {

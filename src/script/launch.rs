@@ -109,7 +109,7 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
         Ok(resolved) => resolved,
         Err(failure) => return refused(failure, findings),
     };
-    let policy = Policy::new(grants(&program, &header, &values, host));
+    let policy = Policy::new(grants(&program, &header, &values, host)).guarding(host.project(), host.state());
     let run = RunId::new(host.began(), &host.letters());
     let result = match launch.mode {
         Mode::DryRun => {
