@@ -447,6 +447,9 @@ fn verify_tells_of_what_cannot_be_read_and_of_what_is_gone_and_goes_on() {
     std::fs::create_dir(project.at("backups/2")).unwrap();
     let ran = project.run(&["it"]).exits(3);
     expect![[r#"
+        exit 3
+        warning: `b_STAMP.gz.raw` is gone, only its sidecars are left
+        ! it completed with 1 warning in TIME
     "#]]
     .assert_eq(&project.told(&ran));
 }
@@ -460,6 +463,15 @@ fn names_of_sidecars_are_no_names_of_backups() {
         let told = project.told(&ran);
         if suffix == ".part" {
             expect![[r#"
+                exit 2
+                error: a backup cannot be called `a.part`
+                  ——▶ playbooks/it.rhai:2:25
+                  │
+                2 │ step "x" { file("data").save("backups/a.part"); }
+                  │                         ^
+                caused by: `.part` ends the names of files that stand beside backups
+                hint: Use a name that ends with what the file holds, for example `.sql.gz` or `.tar.gz`.
+                ✘ it failed in step `x` after TIME (exit 2)
             "#]]
             .assert_eq(&told);
         }
