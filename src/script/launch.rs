@@ -266,6 +266,9 @@ fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, r
         pid: state::process_id(),
         lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
     });
+    if let Some(fixed) = host.clock().fixed() {
+        host.info(&format!("the clock stands at {}, since LIFEBOAT_NOW is set", fixed.to_rfc3339()));
+    }
     if !values.from.is_empty() {
         host.emit(What::Resolved {
             what: "parameters".to_owned(),
