@@ -281,6 +281,7 @@ fn a_run_is_told_and_recorded() {
             exit 0
             --- stderr
             02:00:00 hello run 20251110-020000-xxxxxx
+            02:00:00 ℹ️  INFO - the clock stands at 2025-11-10T02:00:00+00:00, since LIFEBOAT_NOW is set
             02:00:00 parameters: name (name from --name)
             02:00:00 ▶ Say
             02:00:00 ℹ️  INFO - hello world, .
@@ -300,6 +301,7 @@ fn a_run_is_told_and_recorded() {
             exit 0
             --- stdout
             02:00:00 hello run 20251110-020000-xxxxxx
+            02:00:00 ℹ️  INFO - the clock stands at 2025-11-10T02:00:00+00:00, since LIFEBOAT_NOW is set
             02:00:00 parameters: name (name from --name)
             02:00:00 ▶ Say
             02:00:00 ℹ️  INFO - hello world, .
@@ -313,6 +315,7 @@ fn a_run_is_told_and_recorded() {
             exit 0
             --- stdout
             2025-11-10 02:00:00 ℹ️  INFO - Run 20251110-020000-xxxxxx of hello begins
+            2025-11-10 02:00:00 ℹ️  INFO - the clock stands at 2025-11-10T02:00:00+00:00, since LIFEBOAT_NOW is set
             2025-11-10 02:00:00 ℹ️  INFO - parameters: name (name from --name)
             2025-11-10 02:00:00 ℹ️  INFO - hello world, .
             2025-11-10 02:00:00 ✅ SUCCESS - Say completed in TIME
@@ -331,6 +334,7 @@ fn a_failed_run_says_why_and_where() {
             exit 1
             --- stderr
             02:00:00 failing run 20251110-020000-xxxxxx
+            02:00:00 ℹ️  INFO - the clock stands at 2025-11-10T02:00:00+00:00, since LIFEBOAT_NOW is set
             02:00:00 ▶ Work
             02:00:00 ℹ️  INFO - working
             02:00:00 ✔ Work (TIME)
@@ -378,11 +382,14 @@ fn a_run_with_warnings_exits_with_3() {
             exit 3
             --- stderr
             02:00:00 warning run 20251110-020000-xxxxxx
+            02:00:00 ℹ️  INFO - the clock stands at 2025-11-10T02:00:00+00:00, since LIFEBOAT_NOW is set
             02:00:00 ▶ Look
             02:00:00 ⚠️  WARN - it smells
             02:00:00 ✔ Look (TIME)
             02:00:00 ▶ Try
             02:00:00 ! Try failed, the run goes on (TIME)
+            02:00:00   no luck
+            02:00:00   at playbooks/warning.rhai:3:17
             warning: it smells
             warning: Try: no luck
             ! warning completed with 2 warnings in TIME
@@ -411,6 +418,11 @@ fn a_dry_run_changes_nothing() {
             exit 0
             --- stdout
             Dry run of hello
+
+            Outside of steps
+            ℹ️  INFO - the clock stands at 2025-11-10T02:00:00+00:00, since LIFEBOAT_NOW is set
+
+            Say
             ℹ️  INFO - hello you, .
 
             0 actions planned; nothing was changed

@@ -332,7 +332,7 @@ fn each_damage_is_called_by_its_name() {
         no manifest
           12: `FILE` is not intact; FILE.json is missing
         manifest is cut
-          12: `FILE` is not intact; the manifest `PROJECT/backups/database/FILE.json` cannot be understood: EOF while parsing a value at line 1 column 501
+          12: `FILE` is not intact; the manifest `PROJECT/backups/database/FILE.json` cannot be understood: EOF while parsing a string at line 1 column 40
         manifest of another file
           12: `FILE` is not intact; its manifest belongs to other.sql.gz
         manifest of a newer version
@@ -432,12 +432,13 @@ fn the_result_is_shown_and_recorded() {
     let ran = project.run(&["verify_backups"]);
     expect![[r#"
         exit 12
+        warning: shop_db_STAMP.sql.gz: shop_db_STAMP.sql.gz is damaged at byte N: its checksum does not match; shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256
         error: 1 of 1 backups are not intact: shop_db_STAMP.sql.gz
-           ——▶ std/backup:86:13
+           ——▶ std/backup:93:13
            │
-        86 │             fail(#{
+        93 │             fail(#{
            │             ^
-        while calling `std/backup::verify_all` at playbooks/verify_backups.rhai:19:9
+        while calling `std/backup::verify_all` at playbooks/verify_backups.rhai:25:13
         hint: Keep the damaged files for inquiry, and make a fresh backup now: lifeboat run backup_all
         ✘ verify_backups failed in step `Report` after TIME (exit 12)
     "#]]
@@ -484,12 +485,13 @@ fn one_broken_sidecar_hides_no_other_backup() {
         ▶ Report
         ❌ ERROR - b_STAMP.sql.gz: `PROJECT/backups/database/b_STAMP.sql.gz.sha256` holds no SHA-256 digest; b_STAMP.sql.gz.json is missing
         ✘ Report failed (TIME)
+        warning: b_STAMP.sql.gz: `PROJECT/backups/database/b_STAMP.sql.gz.sha256` holds no SHA-256 digest; b_STAMP.sql.gz.json is missing
         error: 1 of 2 backups are not intact: b_STAMP.sql.gz
-           ——▶ std/backup:86:13
+           ——▶ std/backup:93:13
            │
-        86 │             fail(#{
+        93 │             fail(#{
            │             ^
-        while calling `std/backup::verify_all` at playbooks/verify_backups.rhai:19:9
+        while calling `std/backup::verify_all` at playbooks/verify_backups.rhai:25:13
         hint: Keep the damaged files for inquiry, and make a fresh backup now: lifeboat run backup_all
         ✘ verify_backups failed in step `Report` after TIME (exit 12)
     "#]].assert_eq(&project.steady(&ran.stderr));

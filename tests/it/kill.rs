@@ -270,7 +270,12 @@ fn what_a_kill_leaves_at_each_point_is_tidied_up() {
             false,
         ),
         ("with all its content", vec![hide(), Removed(&manifest), Removed(&digest)], false),
-        ("in the middle of the first sidecar", vec![hide(), Torn(&manifest), Removed(&digest)], false),
+        // A sidecar gets its name when it is whole.
+        (
+            "in the middle of the first sidecar",
+            vec![hide(), Renamed(&manifest, &staged_manifest), Torn(&staged_manifest), Removed(&digest)],
+            false,
+        ),
         ("between the sidecars", vec![hide(), Removed(&digest)], false),
         ("in the middle of the second sidecar", vec![hide(), Torn(&digest)], false),
         ("between sidecars and name, or name and removal", vec![hide()], false),
