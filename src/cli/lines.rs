@@ -235,21 +235,23 @@ mod tests {
         shows(
             Detail::Steps,
             expect![[r#"
-            backup_database run 20251110-020000-abcdef
-            postgres: shop at db1:5432 as app (host from DB_HOST, database from DB_NAME in .env)
-            ▶ Dump
-              dump: saved shop_db.sql.gz, 1.2 MiB
-            ✔ Dump (3.1 s)
-            ▶ Announce
-            ! Announce failed, the run goes on (20 ms)
-            ℹ️  INFO - two
-            ℹ️  INFO - lines
-            ▶ Rotate
-            ✘ Rotate failed (30 ms)
-            ❌ ERROR - it broke
-            alert sent to hooks.example
-            warning: the alert could not be sent: hooks.example: 500
-        "#]],
+                backup_database run 20251110-020000-abcdef
+                postgres: shop at db1:5432 as app (host from DB_HOST, database from DB_NAME in .env)
+                ▶ Dump
+                  dump: saved shop_db.sql.gz, 1.2 MiB
+                ✔ Dump (3.1 s)
+                ▶ Announce
+                ! Announce failed, the run goes on (20 ms)
+                  cannot connect to `db1`: Connection refused
+                  at playbooks/p.rhai:1:3
+                  hint: Check that PostgreSQL listens on `db1:5432`.
+                ℹ️  INFO - two
+                ℹ️  INFO - lines
+                ▶ Rotate
+                ✘ Rotate failed (30 ms)
+                ❌ ERROR - it broke
+                alert sent to hooks.example
+            "#]],
         );
     }
 
@@ -258,24 +260,26 @@ mod tests {
         shows(
             Detail::All,
             expect![[r#"
-            backup_database run 20251110-020000-abcdef
-            postgres: shop at db1:5432 as app (host from DB_HOST, database from DB_NAME in .env)
-            ▶ Dump
-              disk_space: space on backups: 1.0 GiB
-              pg_dump: a notice
-              dump: saved shop_db.sql.gz, 1.2 MiB
-            ✔ Dump (3.1 s)
-            ▶ Announce
-            ! Announce failed, the run goes on (20 ms)
-            ℹ️  INFO - two
-            ℹ️  INFO - lines
-            ▶ Rotate
-              going to remove `old.sql.gz`
-            ✘ Rotate failed (30 ms)
-            ❌ ERROR - it broke
-            alert sent to hooks.example
-            warning: the alert could not be sent: hooks.example: 500
-        "#]],
+                backup_database run 20251110-020000-abcdef
+                postgres: shop at db1:5432 as app (host from DB_HOST, database from DB_NAME in .env)
+                ▶ Dump
+                  disk_space: space on backups: 1.0 GiB
+                  pg_dump: a notice
+                  dump: saved shop_db.sql.gz, 1.2 MiB
+                ✔ Dump (3.1 s)
+                ▶ Announce
+                ! Announce failed, the run goes on (20 ms)
+                  cannot connect to `db1`: Connection refused
+                  at playbooks/p.rhai:1:3
+                  hint: Check that PostgreSQL listens on `db1:5432`.
+                ℹ️  INFO - two
+                ℹ️  INFO - lines
+                ▶ Rotate
+                  going to remove `old.sql.gz`
+                ✘ Rotate failed (30 ms)
+                ❌ ERROR - it broke
+                alert sent to hooks.example
+            "#]],
         );
     }
 
@@ -284,8 +288,11 @@ mod tests {
         shows(
             Detail::Errors,
             expect![[r#"
-            ❌ ERROR - it broke
-        "#]],
+                warning: Announce: cannot connect to `db1`: Connection refused
+                  at playbooks/p.rhai:1:3
+                  hint: Check that PostgreSQL listens on `db1:5432`.
+                ❌ ERROR - it broke
+            "#]],
         );
     }
 }

@@ -24,6 +24,9 @@ struct Shown {
     open: Vec<String>,
     actions: usize,
     unknown: usize,
+    /// Commands that were run and queries that were asked.
+    commands: usize,
+    queries: usize,
 }
 
 impl PlanSink {
@@ -78,11 +81,18 @@ impl Shown {
                 }
             }
             What::RunEnded { .. } => self.footer(),
+            What::Observed { name, answer, .. } => {
+                if answer != "(known after run)" {
+                    self.commands += usize::from(name == "exec");
+                    self.queries += usize::from(name == "query");
+                }
+                lines(what, detail, paint)
+            }
             What::Log { .. } => {
                 let step = self.open.last().cloned().unwrap_or_default();
                 self.under(&step, paint) + lines(what, detail, paint).as_str()
             }
-            What::Resolved { .. } | What::Observed { .. } => lines(what, detail, paint),
+            What::Resolved { .. } => lines(what, detail, paint),
             _ => String::new(),
         }
     }
@@ -103,7 +113,28 @@ impl Shown {
             0 => String::new(),
             n => format!(", {n} could not be known"),
         };
-        format!("\n{planned} planned{unknown}; nothing was changed\n")
+        format!("\n{planned} planned{unknown}; {}\n", self.done())
+    }
+
+    /// What the dry run itself did: what the playbook calls read-only was done, whatever it really does.
+    fn done(&self) -> String {
+        let both = [(self.commands, "command"), (self.queries, "query")];
+        let done: Vec<String> = both
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| match (count, what) {
+                (count, "query") if count > 1 => format!("{count} queries"),
+                (count, what) => counted(count, what),
+            })
+            .collect();
+        let (were, them) = if self.commands + self.queries == 1 { ("was", "it") } else { ("were", "them") };
+        if done.is_empty() {
+            return "nothing was changed".to_owned();
+        }
+        format!(
+            "{} {were} run, since the playbook calls {them} read-only; nothing else was done",
+            done.join(" and ")
+        )
     }
 }
 
@@ -220,6 +251,31 @@ mod tests {
 
                 5 actions planned, 1 could not be known; nothing was changed
             "#]],
+        );
+    }
+
+    #[test]
+    fn a_plan_tells_what_was_really_run() {
+        let observed = |name: &str, answer: &str| What::Observed {
+            name: name.into(),
+            question: "x".into(),
+            answer: answer.into(),
+        };
+        let end = |observed: Vec<What>| {
+            let mut shown = Shown::default();
+            for what in observed {
+                shown.show(&what, Detail::Steps, captured::screen().0.out_paint);
+            }
+            shown.footer()
+        };
+        assert_eq!(
+            end(vec![observed("query", "1"), observed("query", "(known after run)")]),
+            "\n0 actions planned; 1 query was run, since the playbook calls it read-only; nothing else was done\n"
+        );
+        assert_eq!(
+            end(vec![observed("exec", "x"), observed("query", "1"), observed("query", "2")]),
+            "\n0 actions planned; 1 command and 2 queries were run, since the playbook calls them read-only; nothing else \
+             was done\n"
         );
     }
 

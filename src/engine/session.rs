@@ -117,6 +117,7 @@ impl Session {
     pub fn perform<A: Action>(&self, action: &A, at: Option<Place>) -> Result<Later<A::Output>, Failure> {
         self.facts.cancel().check()?;
         let placed = |failure: Failure| failure.at(at.clone());
+        self.policy.authorize(&action.asks(), A::NAME).map_err(placed)?;
         let plan = action.plan(&self.facts).map_err(placed)?;
         tracing::debug!(action = A::NAME, summary = plan.summary, "planned");
         self.policy.authorize(&plan.needs, A::NAME).map_err(placed)?;

@@ -229,9 +229,9 @@ mod tests {
             2025-11-10 02:00:00 ⚠️  WARN - Warning condition
             2025-11-10 02:00:00 ℹ️  INFO - Informational message
             2025-11-10 02:00:00 ⚠️  WARN - Config failed, the run goes on: cannot connect to `db1`: Connection refused
+            2025-11-10 02:00:00 ⚠️  WARN - Hint: Check that PostgreSQL listens on `db1:5432`.
             2025-11-10 02:00:00 ❌ ERROR - Verify failed: cannot connect to `db1`: Connection refused
             2025-11-10 02:00:00 ℹ️  INFO - Alert sent to hooks.slack.com
-            2025-11-10 02:00:00 ⚠️  WARN - Alert could not be sent: hooks.slack.com: 500
             2025-11-10 02:00:00 ❌ ERROR - cannot connect to `db1`: Connection refused
             2025-11-10 02:00:00 ℹ️  INFO - Hint: Check that PostgreSQL listens on `db1:5432`.
             2025-11-10 02:00:00 ❌ ERROR - Run failed after 4.2 s (exit 1)

@@ -95,7 +95,7 @@ impl Effects {
     /// Writes a new file (0600) to stable storage; one that is there is not replaced.
     pub fn write_new(&self, path: &Path, content: &[u8]) -> Result<(), Failure> {
         self.facts.cancel().check()?;
-        fs::write_new(path, content)
+        fs::write_new(path, content, &self.run)
     }
 
     /// Takes back a file that this very action has made, after a failure.
@@ -134,6 +134,10 @@ impl Effects {
     /// Removes what a killed run left behind; its staged file last.
     pub fn remove_leftover(&self, _intent: &IntentToken, leftover: &store::Leftover) -> Result<(), Failure> {
         for path in &leftover.sidecars {
+            // Somebody may have put a backup there by now.
+            if fs::exists(&leftover.target)? {
+                break;
+            }
             fs::remove(path)?;
         }
         fs::remove(&leftover.staged)
