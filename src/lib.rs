@@ -41,6 +41,7 @@
 pub mod action;
 pub mod base;
 pub mod cli;
+pub mod daemon;
 pub mod engine;
 pub mod journal;
 pub mod observe;

@@ -275,12 +275,7 @@ fn content_of(name: &str, found: Option<&Found>) -> Content {
     if let Some(Found { backup: Backup { content, .. }, .. }) = found {
         return *content;
     }
-    let stem = name.strip_suffix(".gz").unwrap_or(name);
-    match Path::new(stem).extension().and_then(|extension| extension.to_str()) {
-        Some("sql") => Content::Sql,
-        Some("tar") => Content::Tar,
-        _ => Content::File,
-    }
+    store::content_by_name(name)
 }
 
 fn parent(shown: &str) -> String {

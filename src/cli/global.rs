@@ -1,12 +1,16 @@
 //! Options that every command takes, and what they stand for.
 
+use crate::base::cancel::Cancel;
 use crate::base::failure::Failure;
+use crate::cli::diagnostics;
 use crate::cli::lines::Detail;
 use crate::cli::screen::{Color, Screen};
 use crate::script::library::Library;
+use crate::sys::clock::Clock;
 use crate::sys::env::Env;
 use crate::sys::host::Host;
 use crate::sys::program;
+use chrono::{DateTime, Local};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use std::path::{Path, PathBuf};
@@ -85,6 +89,8 @@ pub struct Context {
     pub state: PathBuf,
     /// Where output goes.
     pub screen: Arc<Screen>,
+    /// Which diagnostics of the host itself are told, if any.
+    pub diagnostics: Option<String>,
 }
 
 impl Context {
@@ -108,7 +114,8 @@ impl Context {
             None => project.join(".lifeboat"),
         };
         let screen = Screen::of_process(global.color, program::variable(NO_COLOR_VARIABLE).is_some());
-        Ok(Self { global, project, state, screen })
+        let diagnostics = program::variable(diagnostics::VARIABLE);
+        Ok(Self { global, project, state, screen, diagnostics })
     }
 
     /// The playbooks and modules of the project.
@@ -118,8 +125,22 @@ impl Context {
 
     /// The machine, for a command that runs something.
     pub fn host(&self) -> Result<Arc<Host>, Failure> {
+        self.host_ended_by(&Cancel::new())
+    }
+
+    /// The machine, for one run of a command that makes several; all of them end with `cancel`.
+    pub fn host_ended_by(&self, cancel: &Cancel) -> Result<Arc<Host>, Failure> {
         let env = Env::load(&self.project)?;
-        Ok(Arc::new(Host::new(self.project.clone(), self.state.clone(), env)))
+        let host = Arc::new(Host::new(self.project.clone(), self.state.clone(), env).ended_by(cancel));
+        if let Some(filter) = &self.diagnostics {
+            diagnostics::begin(filter, &self.screen, host.masker())?;
+        }
+        Ok(host)
+    }
+
+    /// The time by which output goes.
+    pub fn now(&self) -> DateTime<Local> {
+        Clock::new(program::variable("LIFEBOAT_NOW").as_deref()).now()
     }
 }
 
@@ -153,6 +174,6 @@ pub mod test {
     pub fn context(project: &Path, global: Global) -> (Context, Captured, Captured) {
         let (screen, out, err) = captured::screen();
         let state = project.join(".lifeboat");
-        (Context { global, project: project.to_path_buf(), state, screen }, out, err)
+        (Context { global, project: project.to_path_buf(), state, screen, diagnostics: None }, out, err)
     }
 }

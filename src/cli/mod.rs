@@ -3,7 +3,9 @@
 //! One file per command; [`report`] alone makes prose of failures. What a playbook's header says becomes flags and help when
 //! the playbook is named, so that a broken playbook breaks nothing but itself.
 
+pub mod backups;
 pub mod customize;
+pub mod diagnostics;
 pub mod doc;
 pub mod global;
 pub mod history;
@@ -23,6 +25,8 @@ pub mod screen;
 pub mod show;
 pub mod sinks;
 pub mod summary;
+pub mod verify;
+pub mod watch;
 
 use crate::base::failure::{Exit, Failure};
 use crate::script::lint::Reserved;
@@ -45,6 +49,8 @@ const PROGRAM: &str = "lifeboat";
 /// Exit codes: 0 success, 1 failed, 2 usage or playbook error, 3 completed with warnings, 4 the plan of a dry run is
 /// partial, 6 a confirmation is needed, 10 refused by policy, 11 locked by another run, 12 a backup is not intact, 130
 /// interrupted, 143 terminated.
+///
+/// `LIFEBOAT_LOG=debug` tells on stderr what the program itself does: processes, connections, files, locks.
 #[derive(Debug, Parser)]
 #[command(
     name = PROGRAM,
@@ -65,10 +71,13 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Playbooks(playbooks::Args),
+    Backups(backups::Args),
+    Verify(verify::Args),
     Lint(lint::Args),
     History(history::Args),
     Show(show::Args),
     Logs(logs::Args),
+    Watch(watch::Args),
     Schedule(schedule::Args),
     Customize(customize::Args),
     Doc(doc::Args),
@@ -100,10 +109,13 @@ fn dispatch(args: &[OsString]) -> Result<Exit, Stopped> {
         Some(Command::Run(command)) => return run::run(command.words(), &cli.global, "lifeboat run"),
         Some(Command::Playbook(words)) => return named(args, words, &cli.global),
         Some(Command::Playbooks(command)) => playbooks::run(command, &cx()?)?,
+        Some(Command::Backups(command)) => backups::run(command, &cx()?)?,
+        Some(Command::Verify(command)) => return verify::run(command, &cli.global),
         Some(Command::Lint(command)) => lint::run(command, &cx()?)?,
         Some(Command::History(command)) => history::run(command, &cx()?)?,
         Some(Command::Show(command)) => show::run(command, &cx()?)?,
         Some(Command::Logs(command)) => logs::run(command, &cx()?)?,
+        Some(Command::Watch(command)) => return watch::run(command, &cli.global),
         Some(Command::Schedule(command)) => schedule::run(command, &cx()?)?,
         Some(Command::Customize(command)) => customize::run(command, &cx()?)?,
         Some(Command::Doc(command)) => doc::run(command, &cx()?)?,

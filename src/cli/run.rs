@@ -13,8 +13,10 @@ use crate::cli::{lint, params, reserved};
 use crate::journal::daily;
 use crate::script::header;
 use crate::script::launch::{Landed, Launch, launch};
-use crate::script::library::Library;
+use crate::script::library::{Library, Playbook};
 use crate::script::lint::Finding;
+use crate::script::parameters::Given;
+use crate::sys::host::Host;
 use crate::sys::signals;
 use clap::FromArgMatches;
 use indicatif::ProgressDrawTarget;
@@ -76,7 +78,7 @@ impl From<clap::Error> for Stopped {
 
 /// Runs the playbook `words[0]` with the parameters behind it. `command` is what stands before: `lifeboat run`.
 pub fn run(words: &[OsString], global: &Global, command: &str) -> Result<Exit, Stopped> {
-    let words = words.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    let words = texts(words)?;
     let Some((name, rest)) = words.split_first() else {
         return Err(Failure::new(Code::Usage, "no playbook is named").into());
     };
@@ -91,17 +93,34 @@ pub fn run(words: &[OsString], global: &Global, command: &str) -> Result<Exit, S
     let host = cx.host()?;
     signals::cancel_on_signals(host.cancel().clone())?;
     let mode = if cx.global.dry_run { Mode::DryRun } else { Mode::Live };
+    let landed = perform(&cx, &host, &library, &playbook, &given, mode, None);
+    Ok(landed.exit)
+}
+
+/// Runs a playbook on `host`, telling the screen and `listener` what happens, and the screen how it ended.
+pub fn perform(
+    cx: &Context,
+    host: &Arc<Host>,
+    library: &Library,
+    playbook: &Playbook,
+    given: &Given,
+    mode: Mode,
+    listener: Option<Events>,
+) -> Landed {
     let last = Arc::new(Last::default());
-    let sinks = vec![screen(&cx, mode), last.clone()];
+    let mut sinks = vec![screen(cx, mode), last.clone() as Events];
+    sinks.extend(listener);
     let reserved = reserved();
-    let landed = launch(
-        &host,
-        Launch { library: &library, playbook: &playbook, given: &given, mode, reserved: &reserved, sinks },
-    );
+    let landed = launch(host, Launch { library, playbook, given, mode, reserved: &reserved, sinks });
     let log = host.shown(&daily::file_of(&cx.project.join("logs"), host.began().date_naive()));
     let end = End { landed: &landed, last: last.get(), playbook: &playbook.name, mode, log: &log };
-    cx.screen.talk(&told(&cx, &end, &|file| library.source(file)));
-    Ok(landed.exit)
+    cx.screen.talk(&told(cx, &end, &|file| library.source(file)));
+    landed
+}
+
+/// Words of the command line as text.
+pub fn texts(words: &[OsString]) -> Result<Vec<String>, Failure> {
+    words.iter().map(text).collect()
 }
 
 fn text(word: &OsString) -> Result<String, Failure> {
@@ -131,7 +150,8 @@ fn screen(cx: &Context, mode: Mode) -> Events {
         Arc::new(JsonSink::new(screen))
     } else if mode == Mode::DryRun {
         Arc::new(PlanSink::new(screen, detail))
-    } else if screen.live && !cx.global.quiet {
+    // Diagnostics would be written across a live view.
+    } else if screen.live && !cx.global.quiet && cx.diagnostics.is_none() {
         Arc::new(LiveSink::new(ProgressDrawTarget::stderr(), detail, screen.err_paint))
     } else {
         Arc::new(PlainSink::new(screen, detail))

@@ -116,6 +116,7 @@ impl Session {
         self.facts.cancel().check()?;
         let placed = |failure: Failure| failure.at(at.clone());
         let plan = action.plan(&self.facts).map_err(placed)?;
+        tracing::debug!(action = A::NAME, summary = plan.summary, "planned");
         self.policy.authorize(&plan.needs, A::NAME).map_err(placed)?;
         self.host.emit(What::Planned {
             action: A::NAME.to_owned(),
@@ -151,6 +152,7 @@ impl Session {
         let effects = Effects::new(self.facts.clone(), run.intents.clone(), number, run.run.clone());
         let result = action.execute(plan, &effects);
         let millis = elapsed(began);
+        tracing::debug!(action = A::NAME, number, millis, done = result.is_ok(), "executed");
         match &result {
             Ok(output) => self.host.emit(What::ActionEnded {
                 action: A::NAME.to_owned(),

@@ -4,9 +4,10 @@ use crate::base::backup::Backup;
 use crate::base::failure::Failure;
 use crate::base::plan::{Later, Need};
 use crate::observe::Observation;
-use crate::sys::facts::Facts;
+use crate::sys::facts::{Facts, Seen};
+use crate::sys::store;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which backups are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,10 +26,10 @@ impl BackupFilter {
     }
 }
 
-/// Asks for the backups of a folder, oldest first.
+/// Asks for the backups of a folder, oldest first; a file stands for itself.
 #[derive(Clone, Debug)]
 pub struct Backups {
-    /// The folder.
+    /// The folder, or one backup's file.
     pub dir: PathBuf,
     /// Which ones.
     pub filter: BackupFilter,
@@ -54,8 +55,26 @@ impl Observation for Backups {
     }
 
     fn ask(&self, facts: &Facts) -> Result<Later<Vec<Backup>>, Failure> {
-        Ok(facts
-            .backups(&facts.absolute(&self.dir))?
-            .map(|all| all.into_iter().filter(|backup| self.filter.admits(backup)).collect()))
+        let path = facts.absolute(&self.dir);
+        let all = match one(facts, &path)? {
+            Some(backup) => Later::Now(vec![backup]),
+            None => facts.backups(&path)?,
+        };
+        Ok(all.map(|all| all.into_iter().filter(|backup| self.filter.admits(backup)).collect()))
     }
+}
+
+/// The backup that `path` itself is, if it is a file, as this run sees it.
+fn one(facts: &Facts, path: &Path) -> Result<Option<Backup>, Failure> {
+    if facts.view().path(path) == Seen::Gone {
+        return Ok(None);
+    }
+    let found = store::look_at_any(path)?;
+    Ok(found.map(|found| {
+        let mut backup = found.backup;
+        if facts.view().is_verified(path) {
+            backup.verified = Later::Now(Some(true));
+        }
+        backup
+    }))
 }

@@ -330,6 +330,11 @@ fn pattern(literal: &Literal, index: usize, file: &str) -> Result<String, Failur
     let Form::Text(text) = &literal.form else {
         return Err(refuse(format!("must be text, not {}", literal.kind())));
     };
+    let path = std::path::Path::new(text);
+    if path.is_absolute() || path.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(refuse(format!("is `{text}`, which leaves the project"))
+            .hint("Patterns are relative to the project, for example `config/**/*.yml`."));
+    }
     match globset::Glob::new(text) {
         Ok(_) if !text.is_empty() => Ok(text.clone()),
         Ok(_) => Err(refuse("is empty".into())),

@@ -99,8 +99,8 @@ impl Library {
     /// # Errors
     /// `Usage` when there is none; what reading the file raises.
     pub fn find(&self, name_or_path: &str) -> Result<Playbook, Failure> {
-        if name_or_path.contains('/') || name_or_path.ends_with(".rhai") {
-            let path = self.project.join(name_or_path);
+        let path = self.playbook_place(name_or_path);
+        if is_path(name_or_path) {
             return match fs::read_text(&path)? {
                 Some(source) => Ok(self.own_playbook(path, source)),
                 None => Err(Failure::new(Code::Usage, format!("no playbook at `{name_or_path}`"))
@@ -108,7 +108,6 @@ impl Library {
                     .hint("`lifeboat playbooks` lists those that can be run by name.")),
             };
         }
-        let path = self.playbook_dir().join(name_or_path).with_added_extension(EXTENSION);
         if let Some(source) = fs::read_text(&path)? {
             return Ok(self.own_playbook(path, source));
         }
@@ -143,17 +142,37 @@ impl Library {
         if let Some(name) = path.strip_prefix("std/") {
             return self.std_module(name);
         }
-        let file = if path.ends_with(".rhai") { path.to_owned() } else { format!("{path}.rhai") };
-        let beside = self.project.join(importer).parent().map(|dir| dir.join(&file));
-        let shared = self.playbook_dir().join(&file);
-        for candidate in beside.into_iter().chain([shared]) {
+        for candidate in self.module_places(importer, path) {
             if let Some(source) = fs::read_text(&candidate)? {
                 return Ok(ModuleSource { file: self.shown(&candidate), source });
             }
         }
+        let file = if path.ends_with(".rhai") { path.to_owned() } else { format!("{path}.rhai") };
         Err(Failure::new(Code::Playbook, format!("no module `{path}`"))
             .caused_by(format!("there is no `{file}` beside `{importer}` nor in `playbooks`"))
             .hint(self.std_hint(path.rsplit('/').next().unwrap_or(path))))
+    }
+
+    /// The file that decides what a playbook is, whether it is there or not; see [`Self::find`].
+    pub fn playbook_place(&self, name_or_path: &str) -> PathBuf {
+        if is_path(name_or_path) {
+            self.project.join(name_or_path)
+        } else {
+            self.playbook_dir().join(name_or_path).with_added_extension(EXTENSION)
+        }
+    }
+
+    /// The files that decide what an import means, whether they are there or not, the first one first; see
+    /// [`Self::module`].
+    pub fn module_places(&self, importer: &str, path: &str) -> Vec<PathBuf> {
+        if let Some(name) = path.strip_prefix("std/") {
+            return vec![self.std_place(name.strip_suffix(".rhai").unwrap_or(name))];
+        }
+        let file = if path.ends_with(".rhai") { path.to_owned() } else { format!("{path}.rhai") };
+        let beside = self.project.join(importer).parent().map(|dir| dir.join(&file));
+        let mut places: Vec<PathBuf> = beside.into_iter().chain([self.playbook_dir().join(&file)]).collect();
+        places.dedup();
+        places
     }
 
     /// The text of a playbook or module by the name that places give its file; `None` if it is gone.
@@ -190,8 +209,12 @@ impl Library {
     }
 
     fn std_copy(&self, name: &str) -> Result<Option<ModuleSource>, Failure> {
-        let path = self.project.join("stdlib").join(name).with_added_extension(EXTENSION);
+        let path = self.std_place(name);
         Ok(fs::read_text(&path)?.map(|source| ModuleSource { file: self.shown(&path), source }))
+    }
+
+    fn std_place(&self, name: &str) -> PathBuf {
+        self.project.join("stdlib").join(name).with_added_extension(EXTENSION)
     }
 
     fn std_hint(&self, name: &str) -> String {
@@ -232,6 +255,11 @@ impl Library {
     fn shown(&self, path: &Path) -> String {
         path.strip_prefix(&self.project).unwrap_or(path).display().to_string()
     }
+}
+
+/// Whether a playbook is named by its path.
+fn is_path(name_or_path: &str) -> bool {
+    name_or_path.contains('/') || name_or_path.ends_with(".rhai")
 }
 
 fn text(table: Table, name: &str) -> Option<String> {

@@ -93,6 +93,8 @@ pub struct Program {
     pub units: Vec<Unit>,
     /// What does not compile or cannot be imported.
     pub failures: Vec<Failure>,
+    /// Every import that names its module: the file that imports, and the path.
+    pub imported: Vec<(String, String)>,
 }
 
 impl Program {
@@ -114,12 +116,13 @@ impl Program {
         resolve: &dyn Fn(&str, &str) -> Result<Source, Failure>,
     ) -> Self {
         engine.set_optimization_level(OptimizationLevel::None);
-        let mut program = Self { units: Vec::new(), failures: Vec::new() };
+        let mut program = Self { units: Vec::new(), failures: Vec::new(), imported: Vec::new() };
         program.add(engine, playbook);
         let mut next = 0;
         while next < program.units.len() {
             for (path, alias, at) in literal_imports(&program.units[next]) {
                 let importer = &program.units[next];
+                program.imported.push((importer.source.file.clone(), path.clone()));
                 match resolve(&importer.source.file, &path) {
                     Err(failure) => {
                         let failure = failure.at(Some(importer.place(at)));

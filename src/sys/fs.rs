@@ -130,6 +130,7 @@ pub fn stage(path: &Path, run: &str) -> Result<Staged, Failure> {
         .mode(0o600)
         .open(&staged)
         .map_err(|error| Failure::io("create", path, &error))?;
+    tracing::debug!(path = %staged.display(), "staged");
     Ok(Staged { file, staged, target: path.to_path_buf(), published: false })
 }
 
@@ -176,7 +177,9 @@ impl Staged {
         self.published = true;
         sync_dir(&self.target).inspect_err(|_| {
             self.published = std::fs::rename(&self.target, &self.staged).is_err();
-        })
+        })?;
+        tracing::debug!(path = %self.target.display(), "published");
+        Ok(())
     }
 }
 
@@ -226,7 +229,9 @@ pub fn replace(path: &Path, content: &[u8], run: &str) -> Result<(), Failure> {
     staged.file.sync_all().map_err(|error| Failure::io("write", &staged.staged, &error))?;
     std::fs::rename(&staged.staged, path).map_err(|error| Failure::io("replace", path, &error))?;
     staged.published = true;
-    sync_dir(path)
+    sync_dir(path)?;
+    tracing::debug!(path = %path.display(), "replaced");
+    Ok(())
 }
 
 /// Takes a file's final name away: it becomes a leftover of `run`. `None` if it is gone already.
@@ -296,7 +301,10 @@ pub fn host_name() -> String {
 /// Removes a file and makes that durable; one that is gone already is fine.
 pub fn remove(path: &Path) -> Result<(), Failure> {
     match std::fs::remove_file(path) {
-        Ok(()) => sync_dir(path),
+        Ok(()) => {
+            tracing::debug!(path = %path.display(), "removed");
+            sync_dir(path)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Failure::io("remove", path, &error)),
     }

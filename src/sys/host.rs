@@ -53,6 +53,13 @@ impl Host {
         }
     }
 
+    /// This host, ended by another's token: when that is set, both end.
+    #[must_use]
+    pub fn ended_by(mut self, cancel: &Cancel) -> Self {
+        self.cancel = cancel.clone();
+        self
+    }
+
     /// The project: the nearest ancestor of `start` with `lifeboat.toml` or `playbooks/`, else `start`.
     pub fn find_project(start: &Path) -> PathBuf {
         start

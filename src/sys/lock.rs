@@ -61,6 +61,7 @@ impl Lock {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "run {run}, process {}", std::process::id()));
+        tracing::debug!(target = name, "locked");
         Ok(Self { file })
     }
 }

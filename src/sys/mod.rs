@@ -19,8 +19,10 @@ pub mod scratch;
 #[cfg(test)]
 pub mod scripted_server;
 pub mod signals;
+pub mod snapshot;
 pub mod state;
 pub mod store;
 pub mod stream;
 pub mod tree;
+pub mod watcher;
 pub mod webhook;

@@ -10,6 +10,7 @@ use crate::base::ids::RunId;
 use crate::base::plan::Later;
 use crate::sys::fs::STAGED_SUFFIX;
 use chrono::{DateTime, FixedOffset, Local, NaiveDateTime, TimeZone};
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -72,8 +73,6 @@ pub fn look(path: &Path) -> Result<Option<Found>, Failure> {
         Ok(manifest) => (manifest, None),
         Err(failure) => (None, Some(failure.to_string())),
     };
-    // One sidecar that holds no digest must not hide the other backups of its folder; `verify` reports it.
-    let digest = || read_sha256(path).ok().flatten();
     let backup = match &manifest {
         Some(manifest) => Backup {
             path: path.to_path_buf(),
@@ -87,23 +86,73 @@ pub fn look(path: &Path) -> Result<Option<Found>, Failure> {
             sha256: Later::Now(Some(manifest.sha256.clone())),
             verified: Later::Now(manifest.verified.as_ref().map(|verified| verified.intact)),
         },
-        None => {
-            let Some((source, created, content)) = by_name(&name) else { return Ok(None) };
-            Backup {
-                path: path.to_path_buf(),
-                name,
-                content,
-                source: Source::Named { name: source },
-                tag: String::new(),
-                created,
-                size: Later::Now(metadata.len()),
-                raw_size: Later::Now(0),
-                sha256: Later::Now(digest()),
-                verified: Later::Now(None),
+        None => match by_name(&name) {
+            Some(named) => without_manifest(path, name, &metadata, named),
+            // Its manifest says that it is a backup, so what the manifest hides is not to be overlooked.
+            None if oddity.is_some() => {
+                let named = (name.clone(), modified(&metadata), content_by_name(&name));
+                without_manifest(path, name, &metadata, named)
             }
-        }
+            None => return Ok(None),
+        },
     };
     Ok(Some(Found { backup, manifest, oddity }))
+}
+
+/// The file at `path` as a backup, whatever its name; `None` if there is no such file.
+pub fn look_at_any(path: &Path) -> Result<Option<Found>, Failure> {
+    if let Some(found) = look(path)? {
+        return Ok(Some(found));
+    }
+    let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+        return Ok(None);
+    };
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {
+            let named = (name.clone(), modified(&metadata), content_by_name(&name));
+            let backup = without_manifest(path, name, &metadata, named);
+            Ok(Some(Found { backup, manifest: None, oddity: None }))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn without_manifest(
+    path: &Path,
+    name: String,
+    metadata: &Metadata,
+    (source, created, content): (String, DateTime<FixedOffset>, Content),
+) -> Backup {
+    Backup {
+        path: path.to_path_buf(),
+        name,
+        content,
+        source: Source::Named { name: source },
+        tag: String::new(),
+        created,
+        size: Later::Now(metadata.len()),
+        raw_size: Later::Now(0),
+        // A digest that cannot be read is what verification reports.
+        sha256: Later::Now(read_sha256(path).unwrap_or_default()),
+        verified: Later::Now(None),
+    }
+}
+
+fn modified(metadata: &Metadata) -> DateTime<FixedOffset> {
+    metadata.modified().map_or_else(
+        |_| DateTime::UNIX_EPOCH.fixed_offset(),
+        |time| DateTime::<Local>::from(time).fixed_offset(),
+    )
+}
+
+/// The kind of content that the name of a file tells.
+pub fn content_by_name(name: &str) -> Content {
+    let stem = name.strip_suffix(".gz").unwrap_or(name);
+    match Path::new(stem).extension().and_then(|extension| extension.to_str()) {
+        Some("sql") => Content::Sql,
+        Some("tar") => Content::Tar,
+        _ => Content::File,
+    }
 }
 
 /// Source, time and content of a file named as the guide's scripts name theirs: `NAME_YYYYMMDD_HHMMSS.sql.gz` and so on.

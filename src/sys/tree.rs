@@ -14,10 +14,31 @@ use walkdir::WalkDir;
 pub struct Selection {
     include: GlobSet,
     exclude: GlobSet,
-    /// The part of each include pattern before its first wildcard: folders that are neither above nor below one of
-    /// these need not be entered.
-    prefixes: Vec<PathBuf>,
+    reaches: Vec<Reach>,
     everything: bool,
+}
+
+/// Where an include pattern can match: folders elsewhere need not be entered.
+#[derive(Clone, Debug)]
+struct Reach {
+    /// The part of the pattern before its first wildcard.
+    prefix: PathBuf,
+    /// How many names a path that it matches has; `None` for any number.
+    depth: Option<usize>,
+}
+
+impl Reach {
+    fn of(pattern: &str) -> Self {
+        // Alternatives may hold separators.
+        let any = pattern.contains("**") || pattern.contains('{');
+        Self { prefix: literal_prefix(pattern), depth: (!any).then(|| pattern.split('/').count()) }
+    }
+
+    fn may_match_below(&self, folder: &Path) -> bool {
+        self.prefix.starts_with(folder)
+            || (folder.starts_with(&self.prefix)
+                && self.depth.is_none_or(|depth| folder.components().count() < depth))
+    }
 }
 
 impl Selection {
@@ -26,19 +47,27 @@ impl Selection {
         Ok(Self {
             include: globs(include)?,
             exclude: globs(exclude)?,
-            prefixes: include.iter().map(|pattern| literal_prefix(trimmed(pattern))).collect(),
+            reaches: include.iter().map(|pattern| Reach::of(trimmed(pattern))).collect(),
             everything: include.is_empty(),
         })
     }
 
-    fn takes(&self, relative: &Path) -> bool {
+    /// Whether it takes a path, given relative to the root.
+    pub fn takes(&self, relative: &Path) -> bool {
         // A pattern that matches a folder takes all that is below it.
         self.everything || relative.ancestors().any(|path| self.include.is_match(path))
     }
 
-    fn may_hold(&self, folder: &Path) -> bool {
+    /// Whether something in a folder may be taken.
+    pub fn may_hold(&self, folder: &Path) -> bool {
         self.everything
-            || self.prefixes.iter().any(|prefix| prefix.starts_with(folder) || folder.starts_with(prefix))
+            || self.takes(folder)
+            || self.reaches.iter().any(|reach| reach.may_match_below(folder))
+    }
+
+    /// The part of each include pattern before its first wildcard.
+    pub fn prefixes(&self) -> impl Iterator<Item = &Path> {
+        self.reaches.iter().map(|reach| reach.prefix.as_path())
     }
 }
 
@@ -94,7 +123,7 @@ pub fn walk<'a>(
         let is_dir = entry.file_type().is_dir();
         !selection.exclude.is_match(&name)
             && !own.iter().any(|dir| entry.path() == dir)
-            && (!is_dir || selection.takes(&name) || selection.may_hold(&name))
+            && (!is_dir || selection.may_hold(&name))
     });
     let mut seen = BTreeSet::new();
     walker.flat_map(move |entry| {
@@ -134,6 +163,19 @@ pub fn walk<'a>(
         }
         found
     })
+}
+
+/// The folders below `root` that may hold what the selection takes, the root first. Those in `own` are not entered.
+pub fn folders(root: &Path, selection: &Selection, own: &[PathBuf]) -> Vec<PathBuf> {
+    let walker = WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(|entry| {
+        let name = entry.path().strip_prefix(root).unwrap_or(Path::new(""));
+        entry.file_type().is_dir()
+            && !own.iter().any(|dir| entry.path() == dir)
+            && !selection.exclude.is_match(name)
+            && selection.may_hold(name)
+    });
+    // What cannot be entered holds nothing that could be taken.
+    walker.filter_map(|entry| Some(entry.ok()?.into_path())).collect()
 }
 
 /// Writes entries as a tar archive that GNU tar, bsdtar and Python read.
@@ -340,6 +382,23 @@ mod tests {
         assert_eq!(names(root, &["sub/"], &["**/deep"]), ["sub", "sub/b.json"]);
         assert_eq!(names(root, &["sub/deep/*"], &[]), ["sub", "sub/deep", "sub/deep/c.json"]);
         assert_eq!(names(root, &[], &["sub", "*.txt"]), ["a.json", "other", "other/d.txt"]);
+    }
+
+    #[test]
+    fn only_folders_that_may_hold_something_are_entered() {
+        let dir = tree();
+        let entered = |include: &str| {
+            let selection = Selection::new(&[include.to_owned()], &[]).unwrap();
+            let folders = folders(dir.path(), &selection, &[dir.path().join("own")]);
+            let name = |path: &PathBuf| path.strip_prefix(dir.path()).unwrap().display().to_string();
+            folders.iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(entered("*.json"), [""]);
+        assert_eq!(entered("**/*.json"), ["", "other", "sub", "sub/deep"]);
+        assert_eq!(entered("sub/*.json"), ["", "sub"]);
+        assert_eq!(entered("sub/*"), ["", "sub", "sub/deep"]);
+        assert_eq!(entered("s*"), ["", "sub", "sub/deep"]);
+        assert_eq!(entered("{other/d,a}*"), ["", "other", "sub", "sub/deep"]);
     }
 
     #[test]

@@ -135,30 +135,32 @@ fn help_of_a_playbook_is_its_header() {
     project.shows(
         &["hello", "-h"],
         expect![[r#"
-        exit 0
-        --- stdout
-        Say hello
+            exit 0
+            --- stdout
+            Say hello
 
-        Usage: lifeboat hello [OPTIONS]
+            Usage: lifeboat hello [OPTIONS]
 
-        Options:
-              --name <NAME>          Whom to greet [default: you] [env: HELLO_NAME]
-              --times <TIMES>        [default: 1]
-              --password <PASSWORD>  Never told [env: HELLO_PASSWORD]
-          -h, --help                 Print help (see more with '--help')
+            Options:
+                  --name <NAME>    Whom to greet [default: you] [env: HELLO_NAME]
+                  --times <TIMES>  [default: 1]
+              -h, --help           Print help (see more with '--help')
 
-        Global options:
-              --project <DIR>  Project folder [default: the nearest one above with `lifeboat.toml` or
-                               `playbooks/`] [env: LIFEBOAT_PROJECT]
-              --dry-run        Show what would be done, and change nothing
-              --json           Write JSON to stdout
-          -q, --quiet          Tell errors only
-          -v, --verbose        Tell also what was asked, and what other programs print
-              --color <WHEN>   Use colours: `auto`, `always` or `never` [default: auto]
+            Global options:
+                  --project <DIR>  Project folder [default: the nearest one above with `lifeboat.toml` or
+                                   `playbooks/`] [env: LIFEBOAT_PROJECT]
+                  --dry-run        Show what would be done, and change nothing
+                  --json           Write JSON to stdout
+              -q, --quiet          Tell errors only
+              -v, --verbose        Tell also what was asked, and what other programs print
+                  --color <WHEN>   Use colours: `auto`, `always` or `never` [default: auto]
 
-        Schedule:
-          0 2 * * *  --name cron
-    "#]],
+            Secrets, from the environment or `.env` only:
+              HELLO_PASSWORD  Never told
+
+            Schedule:
+              0 2 * * *  --name cron
+        "#]],
     );
 }
 
@@ -420,6 +422,24 @@ fn a_dry_run_changes_nothing() {
 }
 
 #[test]
+fn a_secret_is_not_taken_from_the_command_line() {
+    let project = Project::new();
+    let (code, out, err) = project.call(&["hello", "--password=hunter22"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(!err.contains("hunter22"), "{err}");
+    project.shows(
+        &["hello", "--password", "hunter22"],
+        expect![[r#"
+            exit 2
+            --- stderr
+            error: `--password` cannot be given on the command line: it is a secret
+            caused by: everybody on this machine can read the words of a running command
+            hint: Set `HELLO_PASSWORD` in the environment or in `.env`; if the secret was real, change it.
+        "#]],
+    );
+}
+
+#[test]
 fn a_secret_is_told_to_nobody() {
     let project = Project::new();
     let secret = "s3cr3t/p@ss w0rd";
@@ -460,13 +480,12 @@ fn the_crontab_runs_this_very_program() {
     let (code, out, _) = project.call(&["schedule", "export", "cron"]);
     assert_eq!(code, 0);
     let line = format!(
-        "0 2 * * * cd PROJECT && {} run hello --name cron >> logs/cron-backup.log 2>&1\n",
+        "0 2 * * * cd PROJECT && mkdir -p logs && {} run hello --name cron >> logs/cron-backup.log 2>&1\n",
         env!("CARGO_BIN_EXE_lifeboat")
     );
     assert!(out.contains(&line), "{out}");
 
     // The line does what it says when `sh` takes it, as cron does.
-    std::fs::create_dir(project.path().join("logs")).unwrap();
     let whole =
         String::from_utf8(project.command(&["schedule", "export", "cron"]).output().unwrap().stdout).unwrap();
     let line = whole.lines().find(|line| line.contains(" run hello ")).unwrap();

@@ -70,6 +70,7 @@ fn said(project: &TestProject) -> String {
 struct ShownOnPanic<'a>(&'a TestProject);
 
 impl Drop for ShownOnPanic<'_> {
+    #[expect(clippy::print_stdout, reason = "tells why the work was not reached")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("it said:\n{}", said(self.0));

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 struct Moments(u64);
 
 impl Moments {
+    #[expect(clippy::print_stdout, reason = "a failure can be had again with its seed")]
     fn new() -> Self {
         let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
         let seed = env("LIFEBOAT_TEST_SEED").map_or_else(now, |seed| seed.parse().unwrap());
@@ -43,7 +44,8 @@ struct Victim<'a> {
 }
 
 impl Victim<'_> {
-    fn is_killed_often(self) {
+    #[expect(clippy::print_stdout, reason = "tells at which moments it was killed")]
+    fn die_often(self) {
         let receiver = Receiver::new();
         let Self { project, args, dir, prepare, next } = self;
         let project = project.env("BACKUP_WEBHOOK_URL", receiver.url());
@@ -51,7 +53,7 @@ impl Victim<'_> {
         prepare(&project);
         let began = Instant::now();
         project.run(args).exits(0);
-        let whole = began.elapsed();
+        let mut whole = began.elapsed();
         all_intact(&at);
 
         let mut moments = Moments::new();
@@ -75,6 +77,10 @@ impl Victim<'_> {
             nobody_survives(&project);
             all_intact(&at);
             let was_killed = status.signal() == Some(9);
+            if !was_killed {
+                // The machine is less busy than it was.
+                whole = moment;
+            }
             let record = runs(&project).into_iter().find(|run| !known.contains(run.run.as_str()));
             let mut untold = None;
             if was_killed && let Some(record) = record {
@@ -149,7 +155,7 @@ fn a_database_backup_may_be_killed_at_any_moment() {
         prepare: &nothing,
         next: &["backup_database"],
     }
-    .is_killed_often();
+    .die_often();
 }
 
 #[test]
@@ -161,7 +167,7 @@ fn a_configuration_backup_may_be_killed_at_any_moment() {
         prepare: &nothing,
         next: &["backup_config"],
     }
-    .is_killed_often();
+    .die_often();
 }
 
 /// Makes thirty verified backups that are old, and one that is not.
@@ -204,7 +210,7 @@ fn rotation_may_be_killed_at_any_moment() {
         prepare: &restore_many,
         next: &["rotate_backups", "many"],
     }
-    .is_killed_often();
+    .die_often();
 }
 
 #[test]
@@ -217,7 +223,7 @@ fn verification_may_be_killed_at_any_moment() {
         // Verification itself leaves a staged manifest for those that hold the folder to change it.
         next: &["rotate_backups", "many"],
     }
-    .is_killed_often();
+    .die_often();
 }
 
 #[test]
@@ -234,7 +240,7 @@ fn publishing_may_be_killed_at_any_moment() {
         }
         "#,
     );
-    Victim { project, args: &["quick"], dir: "quick", prepare: &nothing, next: &["quick"] }.is_killed_often();
+    Victim { project, args: &["quick"], dir: "quick", prepare: &nothing, next: &["quick"] }.die_often();
 }
 
 /// What a kill leaves at each point where names change, as `(name, content of the file it stands for)`; the run is dead.

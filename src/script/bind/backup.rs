@@ -296,7 +296,7 @@ mod functions {
         perform(&ctx, &Rotate { dir: known_text(dir)?.into(), options })
     }
 
-    /// The backups of a folder, oldest first: `for b in backups("backups/database") { ... }`.
+    /// The backups of a folder, oldest first: `for b in backups("backups/database") { ... }`. A file stands for itself.
     #[rhai_fn(volatile, return_raw)]
     pub fn backups(ctx: NativeCallContext, dir: &str) -> Result<Dynamic, Raised> {
         look(&ctx, dir, Map::new())

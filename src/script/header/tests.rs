@@ -511,6 +511,20 @@ fn schedules_and_patterns() {
             "#]],
         ),
         (
+            "watch: [ \"../x/*.yml\" ]",
+            expect![[r#"
+                playbooks/p.rhai:2:10 `watch[0]` is `../x/*.yml`, which leaves the project
+                  Patterns are relative to the project, for example `config/**/*.yml`.
+            "#]],
+        ),
+        (
+            "watch: [ \"/etc/*\" ]",
+            expect![[r#"
+                playbooks/p.rhai:2:10 `watch[0]` is `/etc/*`, which leaves the project
+                  Patterns are relative to the project, for example `config/**/*.yml`.
+            "#]],
+        ),
+        (
             "watch: [ \"a[\" ]",
             expect![[r#"
             playbooks/p.rhai:2:10 `watch[0]` is `a[`, which is not a pattern: unclosed character class; missing ']'

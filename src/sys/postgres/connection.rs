@@ -76,7 +76,10 @@ type Broken = Arc<Mutex<Option<String>>>;
 pub fn connect(host: &Arc<Host>, settings: &Settings) -> Result<Session, Failure> {
     settings.tell(host.masker());
     match open(host, settings)? {
-        Ok(session) => Ok(session),
+        Ok(session) => {
+            tracing::debug!(%settings, version = session.version_text, "connected");
+            Ok(session)
+        }
         Err(error) => {
             let unknown = error.code() == Some(&SqlState::INVALID_CATALOG_NAME);
             let databases = if unknown { names(host, settings) } else { Vec::new() };

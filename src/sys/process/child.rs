@@ -217,6 +217,7 @@ impl Child {
             (Some(code), _) => Status::Code(code),
             (None, signal) => Status::Signal(signal.unwrap_or_default()),
         };
+        tracing::debug!(program = self.program, pid = self.pid, ?status, ?elapsed, "ended");
         Ok(Ended { program: self.program.clone(), status, stdout, stderr, elapsed })
     }
 
@@ -324,6 +325,7 @@ pub(super) fn start(
         Ok(Err(error)) => return Err(cannot_start(&path, &error)),
         _ => return Err(Failure::new(Code::Internal, "a child has no pipes")),
     };
+    tracing::debug!(program = %path.display(), args = ?command.args, pid, "spawned");
     let mut child = Child {
         program: command.program.clone(),
         pid,

@@ -1,0 +1,5 @@
+//! Layer 5: what runs playbooks when something happens, instead of when somebody asks.
+
+pub mod debounce;
+pub mod watch;
+pub mod watch_set;
