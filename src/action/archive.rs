@@ -4,7 +4,7 @@
 //! to the root and anchored there: `*.json` is a file in the root, `**/*.json` one at any depth, and a pattern that
 //! matches a folder takes all that is below it.
 
-use crate::action::source::{Produced, Sourced};
+use crate::action::source::{Produced, Sourced, canonical};
 use crate::base::backup::{Content, Source};
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Later, Need, Target};
@@ -24,6 +24,13 @@ pub struct ArchiveOptions {
     pub include: Vec<String>,
     /// Patterns of what to leave out, even if it is included.
     pub exclude: Vec<String>,
+}
+
+impl ArchiveOptions {
+    /// What makes the archive another one than that of the whole tree; `None` for that one.
+    pub fn selection(&self) -> Option<String> {
+        canonical(&[("include", &self.include), ("exclude", &self.exclude)])
+    }
 }
 
 /// A tree that is backed up.

@@ -4,7 +4,7 @@
 //! and the stream counts as whole only with `pg_dump`'s exit status, the end marker, and no open string or COPY block. The
 //! counts and fingerprints are the dump's last lines, as SQL comments.
 
-use crate::action::source::{Produced, Sourced};
+use crate::action::source::{Produced, Sourced, canonical};
 use crate::base::backup::{Content, Source};
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Later, Need};
@@ -49,6 +49,16 @@ pub struct DumpOptions {
 }
 
 impl DumpOptions {
+    /// What makes the dump another one than that of the whole database; `None` for that one.
+    pub fn selection(&self) -> Option<String> {
+        canonical(&[
+            ("schemas", &self.schemas),
+            ("tables", &self.tables),
+            ("exclude_tables", &self.exclude_tables),
+            ("exclude_table_data", &self.exclude_table_data),
+        ])
+    }
+
     fn args(&self) -> Vec<String> {
         let named = [
             ("--schema", &self.schemas),

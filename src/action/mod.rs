@@ -16,7 +16,7 @@ pub mod source;
 pub mod verify;
 
 use crate::base::failure::Failure;
-use crate::base::plan::Plan;
+use crate::base::plan::{Need, Plan};
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use serde::Serialize;
@@ -49,6 +49,10 @@ pub trait Action: Send + Sync + 'static {
     const NAME: &'static str;
     /// What it returns.
     type Output: Recorded;
+    /// What the policy must allow before it is even planned: planning may connect.
+    fn asks(&self) -> Vec<Need> {
+        Vec::new()
+    }
     /// Plans from facts; changes nothing.
     fn plan(&self, facts: &Facts) -> Result<Plan<Self::Output>, Failure>;
     /// Carries out exactly `plan`.

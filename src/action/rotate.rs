@@ -1,15 +1,23 @@
 //! `rotate`: removes the backups of a folder that no retention rule keeps.
 
 use crate::action::{Action, Recorded, leftovers};
+use crate::base::backup::Manifest;
+use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
 use crate::base::retention::{Keep, Removal, plan as retention};
 use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
-use crate::sys::store;
+use crate::sys::fs;
+use crate::sys::store::{self, Found};
+use crate::sys::stream::{Control, hash};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+
+/// The remedy when a proof cannot be relied on.
+const VERIFY_AGAIN: &str = "Run `lifeboat run verify_backups`, then rotate again.";
 
 /// Which backups of a folder are rotated, and what is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +116,12 @@ impl Action for Rotate {
             result.remove.retain(|removal| tagged(&removal.path));
             result.keep.retain(|(path, _)| tagged(path));
         }
+        // A run never removes what it has made itself, whatever its rules say.
+        let began = facts.began().fixed_offset();
+        let is_own = |path: &PathBuf| all.iter().any(|b| b.path == *path && b.created == began);
+        for own in result.remove.extract_if(.., |removal| is_own(&removal.path)) {
+            result.keep.push((own.path, "made by this run"));
+        }
         let mut details = Vec::new();
         if facts.host().is_troubled() {
             details.push("nothing goes: a part of this run has failed".to_owned());
@@ -161,21 +175,64 @@ impl Action for Rotate {
         if planned.removed.is_empty() {
             return Ok(planned.clone());
         }
+        self.prove(&planned.removed, effects.facts())?;
         let names: Vec<&str> = planned.removed.iter().map(|removal| removal.name.as_str()).collect();
         let intent = effects.intend(&format!("remove {}", names.join(", ")))?;
         for removal in &planned.removed {
             effects.facts().cancel().check()?;
-            let proof = store::look(&removal.proof)?;
-            if proof.is_none_or(|found| found.backup.verified != Later::Now(Some(true))) {
-                return Err(Failure::new(
-                    Code::NotIntact,
-                    format!("`{}` stays: the newer verified backup is gone", removal.name),
-                )
-                .caused_by(format!("`{}` is not there any more, or not verified", removal.proof.display()))
-                .hint("Run `lifeboat run verify_backups`, then rotate again."));
-            }
+            self.proof(removal)?;
             effects.remove_backup(&intent, &removal.path)?;
         }
         Ok(planned.clone())
+    }
+}
+
+impl Rotate {
+    /// The manifest of the newer verified backup that lets another go, as it is now.
+    fn proof(&self, removal: &Removal) -> Result<Manifest, Failure> {
+        let found = store::look(&removal.proof)?;
+        match found {
+            Some(Found { backup, manifest: Some(manifest), .. })
+                if backup.verified == Later::Now(Some(true)) =>
+            {
+                Ok(manifest)
+            }
+            _ => Err(Failure::new(
+                Code::NotIntact,
+                format!("`{}` stays: the newer verified backup is gone", removal.name),
+            )
+            .caused_by(format!("`{}` is not there any more, or not verified", removal.proof.display()))
+            .hint(VERIFY_AGAIN)),
+        }
+    }
+
+    /// Reads each proof once more: what was verified some time ago may have been damaged since.
+    fn prove(&self, removals: &[Removal], facts: &Facts) -> Result<(), Failure> {
+        let mut proven = BTreeSet::new();
+        for removal in removals {
+            if !proven.insert(&removal.proof) {
+                continue;
+            }
+            let manifest = self.proof(removal)?;
+            let progress = |done: u64| {
+                facts.progress(Progress {
+                    label: format!("verify {}", manifest.file),
+                    done,
+                    total: Some(manifest.size),
+                    unit: "bytes".to_owned(),
+                });
+            };
+            let control = Control { cancel: facts.cancel(), progress: &progress };
+            let (_, digest) = hash(fs::open(&removal.proof)?, &removal.proof, control, &mut |_| Ok(()))?;
+            if digest.to_string() != manifest.sha256 {
+                return Err(Failure::new(
+                    Code::NotIntact,
+                    format!("nothing was removed: `{}` has changed since it was verified", manifest.file),
+                )
+                .caused_by(format!("it has the SHA-256 {digest}, its manifest says {}", manifest.sha256))
+                .hint(VERIFY_AGAIN));
+            }
+        }
+        Ok(())
     }
 }

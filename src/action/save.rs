@@ -7,7 +7,7 @@ use crate::action::gzip::StagedOutput;
 use crate::action::leftovers;
 use crate::action::source::{BackupSource, Produced, Sourced};
 use crate::action::{Action, Recorded};
-use crate::base::backup::{Backup, MANIFEST_VERSION, Manifest};
+use crate::base::backup::{Backup, Globals, MANIFEST_VERSION, Manifest};
 use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
@@ -16,7 +16,7 @@ use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::fs::{self, Staged};
 use crate::sys::store;
-use crate::sys::stream::{BlockSink, Control, Level, Stages, Written, pour};
+use crate::sys::stream::{BlockSink, Control, Digest, Level, Stages, Written, pour};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -60,6 +60,13 @@ impl Action for Save {
     const NAME: &'static str = "save";
     type Output = Backup;
 
+    fn asks(&self) -> Vec<Need> {
+        match &self.source {
+            BackupSource::Dump(dump) => dump.settings.needs(),
+            _ => Vec::new(),
+        }
+    }
+
     fn plan(&self, facts: &Facts) -> Result<Plan<Backup>, Failure> {
         if self.options.tag.is_empty() {
             return Err(Failure::new(Code::Usage, "the tag of a backup is empty")
@@ -79,9 +86,16 @@ impl Action for Save {
                 "Use a name without line breaks that does not begin with a dot; `file_name(text)` makes one.",
             ));
         }
+        if let Some(suffix) =
+            store::SIDECARS.iter().chain(&[fs::STAGED_SUFFIX]).find(|suffix| name.ends_with(**suffix))
+        {
+            return Err(Failure::new(Code::Usage, format!("a backup cannot be called `{name}`"))
+                .caused_by(format!("`{suffix}` ends the names of files that stand beside backups"))
+                .hint("Use a name that ends with what the file holds, for example `.sql.gz` or `.tar.gz`."));
+        }
         self.refuse_taken(facts, &path)?;
         let sourced = self.source.look(facts)?;
-        let estimate = last_raw_size(facts, &dir, &sourced)?.or(sourced.raw_size);
+        let estimate = self.last_raw_size(facts, &dir, &sourced)?.or(sourced.raw_size);
         let shown = facts.host().shown(&path);
         let stages = self.gzip.map_or(String::new(), |level| format!(" → gzip (level {level})"));
         let forecast = sourced.source.clone().map(|source| Backup {
@@ -89,6 +103,8 @@ impl Action for Save {
             name,
             content: sourced.content,
             source,
+            selection: self.source.selection(),
+            complete: true,
             tag: self.options.tag.clone(),
             created: facts.began().fixed_offset(),
             size: Later::AfterRun,
@@ -110,7 +126,7 @@ impl Action for Save {
         plan.unknown = sourced.unknown;
         plan.unknown.push("size and digest of the backup".to_owned());
         plan.needs = sourced.needs;
-        plan.needs.push(Need::Write(dir.clone()));
+        plan.needs.extend([Need::Write(dir.clone()), Need::Write(path)]);
         plan.locks.push(Target::Path(dir.clone()));
         plan.touches.push(match forecast {
             Later::Now(backup) => Touch::BackupMade(Box::new(backup)),
@@ -126,6 +142,7 @@ impl Action for Save {
         let facts = effects.facts();
         let dir = backup.path.parent().unwrap_or(Path::new("/"));
         effects.create_dir(dir)?;
+        effects.lock_folder(dir)?;
         leftovers::clean(effects, dir)?;
         self.refuse_taken(facts, &backup.path)?;
         let own = [fs::resolved(dir), dir.to_path_buf(), facts.host().state().to_path_buf()];
@@ -143,6 +160,7 @@ impl Action for Save {
             size: Later::Now(written.size),
             raw_size: Later::Now(written.raw_size),
             sha256: Later::Now(Some(written.sha256.to_string())),
+            complete: produced.unreadable.is_empty(),
             ..backup.clone()
         })
     }
@@ -185,6 +203,18 @@ impl Save {
         pour(source, &stages, &mut StagedOutput(staged), control)
     }
 
+    /// Raw bytes of the newest backup of the same source and selection in the folder: the best estimate there is.
+    fn last_raw_size(&self, facts: &Facts, dir: &Path, sourced: &Sourced) -> Result<Option<u64>, Failure> {
+        let Later::Now(source) = &sourced.source else { return Ok(None) };
+        let Later::Now(all) = facts.backups(dir)? else { return Ok(None) };
+        let selection = self.source.selection();
+        Ok(all
+            .iter()
+            .rev()
+            .filter(|backup| backup.source == *source && backup.selection == selection)
+            .find_map(|backup| backup.raw_size.as_now().copied()))
+    }
+
     fn manifest(&self, backup: &Backup, produced: &Produced, written: &Written, run: &str) -> Manifest {
         let mut tables = produced.tables.clone();
         tables.sort_by(|a, b| a.table.cmp(&b.table));
@@ -193,6 +223,7 @@ impl Save {
             file: backup.name.clone(),
             content: backup.content,
             source: backup.source.clone(),
+            selection: backup.selection.clone(),
             tag: backup.tag.clone(),
             created: backup.created,
             run: run.to_owned(),
@@ -206,23 +237,16 @@ impl Save {
             server: produced.server.clone(),
             recovery_point: produced.recovery_point.clone(),
             properties: produced.properties.clone(),
+            globals: produced.globals.as_ref().map(|sql| Globals {
+                size: sql.len() as u64,
+                sha256: Digest::of_bytes(sql.as_bytes()).to_string(),
+            }),
             tables,
             entries: produced.entries,
             unreadable: produced.unreadable.clone(),
             verified: None,
         }
     }
-}
-
-/// Raw bytes of the newest backup of the same source in the folder: the best estimate there is.
-fn last_raw_size(facts: &Facts, dir: &Path, sourced: &Sourced) -> Result<Option<u64>, Failure> {
-    let Later::Now(source) = &sourced.source else { return Ok(None) };
-    let Later::Now(all) = facts.backups(dir)? else { return Ok(None) };
-    Ok(all
-        .iter()
-        .rev()
-        .filter(|backup| backup.source == *source)
-        .find_map(|backup| backup.raw_size.as_now().copied()))
 }
 
 /// Writes the sidecars, then gives the backup its name; a failure takes the sidecars away again. The staged file outlives
@@ -248,7 +272,8 @@ fn publish(
         Ok(())
     });
     let result = result.and_then(|()| effects.publish(staged));
-    if result.is_err() {
+    // What has its name in spite of the failure keeps its sidecars too.
+    if result.is_err() && !staged.has_name() {
         for at in &written {
             effects.withdraw(at);
         }

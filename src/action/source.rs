@@ -9,6 +9,7 @@ use crate::base::plan::{Later, Need, Target};
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::stream::BlockSink;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// A source that has not been asked for anything yet.
@@ -78,6 +79,15 @@ impl BackupSource {
         }
     }
 
+    /// What of the source is taken, if not all of it: the options as JSON, whose lists are sorted.
+    pub fn selection(&self) -> Option<String> {
+        match self {
+            Self::Dump(dump) => dump.options.selection(),
+            Self::Archive(archive) => archive.options.selection(),
+            Self::File(_) => None,
+        }
+    }
+
     /// Asks what can be known before it runs.
     pub fn look(&self, facts: &Facts) -> Result<Sourced, Failure> {
         match self {
@@ -99,5 +109,30 @@ impl BackupSource {
             Self::Archive(archive) => archive.produce(effects, own, out),
             Self::File(file) => file.produce(effects, out),
         }
+    }
+}
+
+/// Options as canonical JSON: the order of patterns and those given twice do not matter. `None` if there are none.
+pub fn canonical(lists: &[(&str, &Vec<String>)]) -> Option<String> {
+    let lists: BTreeMap<&str, BTreeSet<&String>> = lists
+        .iter()
+        .filter(|(_, list)| !list.is_empty())
+        .map(|(name, list)| (*name, list.iter().collect()))
+        .collect();
+    (!lists.is_empty()).then(|| serde_json::json!(lists).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_patterns_makes_no_other_selection() {
+        let list = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
+        let (one, other, none) = (list(&["b", "a"]), list(&["a", "b", "a"]), list(&[]));
+        let text = Some("{\"include\":[\"a\",\"b\"]}".to_owned());
+        assert_eq!(canonical(&[("include", &one), ("exclude", &none)]), text);
+        assert_eq!(canonical(&[("exclude", &none), ("include", &other)]), text);
+        assert_eq!(canonical(&[("exclude", &none)]), None);
     }
 }

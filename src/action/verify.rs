@@ -80,7 +80,12 @@ impl Action for Verify {
             Later::AfterRun,
         );
         match facts.view().path(&path) {
-            Seen::AsIs if fs::exists(&path)? => plan.estimate = Some(fs::size(&path)?),
+            // Whoever wants a report gets one about a file that cannot be looked at, too.
+            Seen::AsIs if fs::exists(&path)? => match fs::size(&path) {
+                Ok(size) => plan.estimate = Some(size),
+                Err(_) if self.options.report_only => {}
+                Err(failure) => return Err(failure),
+            },
             Seen::AsIs | Seen::Gone => {
                 return Err(Failure::new(Code::NotFound, format!("there is no backup `{}`", path.display()))
                     .hint(format!("`lifeboat backups {}` lists what is there.", parent(&shown))));
@@ -98,8 +103,21 @@ impl Action for Verify {
     fn execute(&self, _: &Plan<Verification>, effects: &Effects) -> Result<Verification, Failure> {
         let facts = effects.facts();
         let path = facts.absolute(&self.path);
-        let verification = examine(facts, &path)?;
+        let verification = match examine(facts, &path) {
+            // The backups that come after it are verified all the same.
+            Err(failure) if self.options.report_only && is_about_the_file(&failure) => {
+                unread(&path, &failure)
+            }
+            other => other?,
+        };
         self.record(effects, &path, &verification)?;
+        if let Ok(Some(manifest)) = store::read_manifest(&path)
+            && let [first, others @ ..] = manifest.unreadable.as_slice()
+        {
+            let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
+            let name = &verification.name;
+            facts.host().warn(&format!("{name} does not hold all it should: {first}{more}"));
+        }
         if verification.intact {
             return Ok(verification);
         }
@@ -144,13 +162,36 @@ impl Verify {
     }
 }
 
+fn is_about_the_file(failure: &Failure) -> bool {
+    matches!(failure.code, Code::Io | Code::NotFound)
+}
+
+/// What is found about a file that cannot be read.
+fn unread(path: &Path, failure: &Failure) -> Verification {
+    Verification {
+        path: path.to_path_buf(),
+        name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        intact: false,
+        size: 0,
+        raw_size: 0,
+        sha256: String::new(),
+        checks: Vec::new(),
+        problems: vec![failure.to_string()],
+    }
+}
+
 /// Checks everything that can be checked about the backup at `path`; changes nothing.
 pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut problems = Vec::new();
     let found = store::look(path)?;
-    let manifest = found.as_ref().and_then(|found| found.manifest.clone());
-    problems.extend(found.as_ref().and_then(|found| found.oddity.clone()));
+    let manifest = match store::read_manifest(path) {
+        Ok(manifest) => manifest,
+        Err(failure) => {
+            problems.push(failure.to_string());
+            None
+        }
+    };
     let is_odd = !problems.is_empty();
     let sidecar = match store::read_sha256(path) {
         Ok(Some(digest)) => Some(digest),
@@ -222,6 +263,7 @@ pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
             let digest = if compared { manifest.sha256.clone() } else { sha256.to_string() };
             let raw_size = if whole { raw_size } else { manifest.raw_size };
             problems.extend(against_manifest(&name, manifest, size, raw_size, &digest));
+            problems.extend(globals_problem(&name, manifest, path, control)?);
             if manifest.content == Content::Sql && read.complete && !read.summary {
                 problems
                     .push(format!("{name}: the content summary, which ends every dump of ours, is missing"));
@@ -269,6 +311,27 @@ fn against_manifest(name: &str, manifest: &Manifest, size: u64, raw_size: u64, s
         problems.push(format!("{name} holds {raw_size} bytes, its manifest says {}", manifest.raw_size));
     }
     problems
+}
+
+/// What is wrong with the roles' SQL beside a dump.
+fn globals_problem(
+    name: &str,
+    manifest: &Manifest,
+    path: &Path,
+    control: Control<'_>,
+) -> Result<Option<String>, Failure> {
+    let Some(expected) = &manifest.globals else { return Ok(None) };
+    let at = store::sidecar(path, ".globals.sql");
+    if !fs::exists(&at)? {
+        return Ok(Some(format!("{name}.globals.sql is missing")));
+    }
+    let quiet = Control { cancel: control.cancel, progress: &|_| {} };
+    match fs::open(&at).and_then(|file| hash(file, &at, quiet, &mut |_| Ok(()))) {
+        Ok((size, digest)) if size == expected.size && digest.to_string() == expected.sha256 => Ok(None),
+        Ok(_) => Ok(Some(format!("{name}.globals.sql differs from the manifest"))),
+        Err(failure) if is_about_the_file(&failure) => Ok(Some(failure.to_string())),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn content_of(name: &str, found: Option<&Found>) -> Content {

@@ -24,7 +24,7 @@ pub enum Content {
 pub enum Source {
     /// A database, by the server's system identifier.
     Database {
-        /// `pg_control_system().system_identifier`; "unknown" where it may not be read.
+        /// `pg_control_system().system_identifier`; `unknown at HOST:PORT` where it may not be read.
         system: String,
         /// Database name.
         name: String,
@@ -100,6 +100,15 @@ pub struct RecoveryPoint {
     pub lsn: String,
 }
 
+/// The SQL that makes the roles, as written beside a dump.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Globals {
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 in hex.
+    pub sha256: String,
+}
+
 /// The result of the last verification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
@@ -128,6 +137,9 @@ pub struct Manifest {
     pub content: Content,
     /// What was backed up.
     pub source: Source,
+    /// What of the source was taken, if not all of it: the options as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
     /// Why it was made.
     pub tag: String,
     /// When the run that made it began; names and retention use it.
@@ -159,6 +171,9 @@ pub struct Manifest {
     /// Database properties, for dumps.
     #[serde(default)]
     pub properties: Option<DatabaseProperties>,
+    /// The sidecar `FILE.globals.sql`, for dumps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub globals: Option<Globals>,
     /// Tables with counts and fingerprints, for dumps.
     #[serde(default)]
     pub tables: Vec<TableContent>,
@@ -184,6 +199,12 @@ pub struct Backup {
     pub content: Content,
     /// What was backed up.
     pub source: Source,
+    /// What of the source was taken, if not all of it. Backups of different selections are never compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
+    /// Whether all that was to be taken could be read.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub complete: bool,
     /// Why it was made.
     pub tag: String,
     /// When it was made.
@@ -196,4 +217,13 @@ pub struct Backup {
     pub sha256: Later<Option<String>>,
     /// Whether the last verification found it intact; `None` if there was none.
     pub verified: Later<Option<bool>>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
 }

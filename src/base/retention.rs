@@ -88,12 +88,30 @@ pub struct RetentionPlan {
     pub keep: Vec<(PathBuf, &'static str)>,
 }
 
-/// Plans over backups of one folder; sources and tags are never mixed.
+/// Made so long after now, a backup says that a clock is or was wrong.
+const TOLERANCE: TimeDelta = TimeDelta::minutes(5);
+
+/// What of which source a backup holds: only what agrees in both can stand for another.
+type Subject<'a> = (&'a Source, Option<&'a str>);
+
+fn subject(backup: &Backup) -> Subject<'_> {
+    (&backup.source, backup.selection.as_deref())
+}
+
+/// Plans over backups of one folder; sources, selections and tags are never mixed.
+///
+/// A backup that was made in the future proves nothing and takes no slot of a rule, nor does one that is not intact; both
+/// stay. What could not be read whole is no proof either.
 pub fn plan(backups: &[Backup], keep: &Keep, now: DateTime<FixedOffset>) -> RetentionPlan {
-    let mut newest_verified: BTreeMap<&Source, &Backup> = BTreeMap::new();
-    for backup in backups.iter().filter(|backup| backup.verified == Later::Now(Some(true))) {
+    let limit = now.checked_add_signed(TOLERANCE).unwrap_or(now);
+    let is_future = |backup: &Backup| backup.created > limit;
+    let mut newest_verified: BTreeMap<Subject<'_>, &Backup> = BTreeMap::new();
+    let proofs = backups
+        .iter()
+        .filter(|backup| backup.verified == Later::Now(Some(true)) && backup.complete && !is_future(backup));
+    for backup in proofs {
         newest_verified
-            .entry(&backup.source)
+            .entry(subject(backup))
             .and_modify(|known| {
                 if order(backup) > order(known) {
                     *known = backup;
@@ -101,16 +119,22 @@ pub fn plan(backups: &[Backup], keep: &Keep, now: DateTime<FixedOffset>) -> Rete
             })
             .or_insert(backup);
     }
-    let mut groups: BTreeMap<(&Source, &str), Vec<&Backup>> = BTreeMap::new();
-    for backup in backups {
-        groups.entry((&backup.source, &backup.tag)).or_default().push(backup);
-    }
     let mut result = RetentionPlan::default();
+    let mut groups: BTreeMap<(Subject<'_>, &str), Vec<&Backup>> = BTreeMap::new();
+    for backup in backups {
+        if is_future(backup) {
+            result.keep.push((backup.path.clone(), "made in the future: is the clock right?"));
+        } else if backup.verified == Later::Now(Some(false)) {
+            result.keep.push((backup.path.clone(), "not intact; kept for inquiry"));
+        } else {
+            groups.entry((subject(backup), &backup.tag)).or_default().push(backup);
+        }
+    }
     let mut removals = Vec::new();
-    for ((source, _), mut group) in groups {
+    for ((subject, _), mut group) in groups {
         group.sort_by_key(|backup| std::cmp::Reverse(order(backup)));
         for (backup, rule) in group.iter().zip(rules(&group, keep, now)) {
-            match (rule, newest_verified.get(source)) {
+            match (rule, newest_verified.get(&subject)) {
                 (Some(rule), _) => result.keep.push((backup.path.clone(), rule)),
                 (None, Some(proof)) if order(proof) > order(backup) => removals.push((*backup, *proof)),
                 (None, Some(proof)) if proof.path == backup.path => {
@@ -169,9 +193,10 @@ fn rules(group: &[&Backup], keep: &Keep, now: DateTime<FixedOffset>) -> Vec<Opti
         }
     }
     if let Some(days) = keep.keep_days.filter(|days| *days > 0) {
-        let oldest = now - TimeDelta::days(i64::from(days));
+        let oldest = TimeDelta::try_days(i64::from(days)).and_then(|days| now.checked_sub_signed(days));
         for (index, backup) in group.iter().enumerate() {
-            if backup.created > oldest {
+            // Before the calendar begins there is no backup.
+            if oldest.is_none_or(|oldest| backup.created > oldest) {
                 mark(index, "days");
             }
         }
@@ -197,6 +222,8 @@ mod tests {
             name,
             content: Content::Sql,
             source: Source::Named { name: source.into() },
+            selection: None,
+            complete: true,
             tag: tag.into(),
             created,
             size: Later::Now(10),
@@ -301,7 +328,73 @@ mod tests {
         assert_eq!(with([None, None, None]), 0);
         assert_eq!(with([Some(true), None, None]), 0, "the newest verified one stays, however old");
         assert_eq!(with([None, Some(true), Some(false)]), 1);
-        assert_eq!(with([None, Some(false), Some(true)]), 2);
+        assert_eq!(with([None, None, Some(true)]), 2);
+        assert_eq!(with([None, Some(false), Some(true)]), 1, "what is not intact is kept for inquiry");
+    }
+
+    #[test]
+    fn damaged_backups_take_no_slot() {
+        let days = ["2025-01-01T00:00:00+00:00", "2025-01-02T00:00:00+00:00", "2025-01-03T00:00:00+00:00"];
+        let states = [Some(true), Some(true), Some(false)];
+        let all: Vec<Backup> =
+            days.iter().zip(states).map(|(t, v)| backup("shop", "daily", at(t), v)).collect();
+        let plan =
+            plan(&all, &Keep { keep_last: Some(2), ..Keep::default() }, at("2025-03-01T00:00:00+00:00"));
+        assert_eq!(removed(&plan), Vec::<&str>::new());
+        assert_eq!(plan.keep[0], (all[2].path.clone(), "not intact; kept for inquiry"));
+    }
+
+    #[test]
+    fn a_part_or_an_incomplete_archive_is_no_proof_for_the_whole() {
+        let now = at("2025-03-01T00:00:00+00:00");
+        let keep = Keep { keep_last: Some(1), ..Keep::default() };
+        let whole = |day: &str| backup("shop", "daily", at(day), Some(true));
+        let mut all = vec![
+            whole("2025-01-01T00:00:00+00:00"),
+            Backup { tag: "weekly".into(), ..whole("2025-01-02T00:00:00+00:00") },
+            whole("2025-01-03T00:00:00+00:00"),
+        ];
+        let first = "shop_20250101_000000_daily.sql.gz";
+        assert_eq!(removed(&plan(&all, &keep, now)), [first]);
+        all[2].selection = Some("{\"tables\":[\"a\"]}".into());
+        assert_eq!(removed(&plan(&all, &keep, now)), Vec::<&str>::new(), "each is the last of its selection");
+        all.push(Backup { selection: all[2].selection.clone(), ..whole("2025-01-04T00:00:00+00:00") });
+        assert_eq!(removed(&plan(&all, &keep, now)), ["shop_20250103_000000_daily.sql.gz"]);
+        for backup in &mut all[2..] {
+            backup.selection = None;
+            backup.complete = false;
+        }
+        // The weekly one is the newest proof: it lets only the first go.
+        assert_eq!(removed(&plan(&all, &keep, now)), [first]);
+        all[1].complete = false;
+        assert_eq!(removed(&plan(&all, &keep, now)), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn the_future_proves_nothing_and_takes_no_slot() {
+        let now = at("2025-01-03T00:00:00+00:00");
+        let keep = Keep { keep_last: Some(1), ..Keep::default() };
+        let mut all: Vec<Backup> = ["2025-01-01T00:00:00+00:00", "2026-01-01T00:00:00+00:00"]
+            .iter()
+            .map(|t| backup("shop", "daily", at(t), Some(true)))
+            .collect();
+        let early = plan(&all, &keep, now);
+        assert_eq!(
+            early.keep,
+            [(all[1].path.clone(), "made in the future: is the clock right?"), (all[0].path.clone(), "last"),]
+        );
+        all[1].created = now + TimeDelta::minutes(5);
+        assert_eq!(removed(&plan(&all, &keep, now)), ["shop_20250101_000000_daily.sql.gz"]);
+    }
+
+    #[test]
+    fn more_days_than_the_calendar_has_keep_all() {
+        let all: Vec<Backup> = ["0001-01-01T00:00:00+00:00", "2025-01-01T00:00:00+00:00"]
+            .iter()
+            .map(|t| backup("shop", "daily", at(t), Some(true)))
+            .collect();
+        let keep = Keep { keep_days: Some(4_000_000_000), ..Keep::default() };
+        assert_eq!(removed(&plan(&all, &keep, at("2025-03-01T00:00:00+00:00"))), Vec::<&str>::new());
     }
 
     proptest! {

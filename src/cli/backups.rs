@@ -84,7 +84,9 @@ fn now<T>(value: &Later<T>) -> Option<&T> {
 /// What is wrong with the files of a backup, as far as it shows without reading the backup itself.
 fn problems(found: &Found) -> Vec<String> {
     let backup = &found.backup;
-    let mut problems: Vec<String> = found.oddity.iter().cloned().collect();
+    // What is odd about a backup with a manifest is told below, all of it.
+    let oddity = found.oddity.iter().filter(|_| found.manifest.is_none());
+    let mut problems: Vec<String> = oddity.cloned().collect();
     match store::read_sha256(&backup.path) {
         Ok(Some(_)) => {}
         Ok(None) => problems.push("its .sha256 is missing".to_owned()),
@@ -101,6 +103,7 @@ fn problems(found: &Found) -> Vec<String> {
             problems.extend(verified.problems.iter().cloned());
         }
     }
+    problems.dedup();
     problems
 }
 
@@ -213,6 +216,7 @@ mod tests {
             file: name.into(),
             content: Content::Sql,
             source: Source::Database { system: "7".into(), name: "shop".into() },
+            selection: None,
             tag: tag.into(),
             created: time,
             run: "20251110-020000-abcdef".into(),
@@ -226,6 +230,7 @@ mod tests {
             server: None,
             recovery_point: None,
             properties: None,
+            globals: None,
             tables: vec![],
             entries: None,
             unreadable: vec![],

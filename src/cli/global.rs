@@ -115,6 +115,7 @@ impl Context {
         };
         let screen = Screen::of_process(global.color, program::variable(NO_COLOR_VARIABLE).is_some());
         let diagnostics = program::variable(diagnostics::VARIABLE);
+        Clock::check(program::variable("LIFEBOAT_NOW").as_deref())?;
         Ok(Self { global, project, state, screen, diagnostics })
     }
 
@@ -131,6 +132,7 @@ impl Context {
     /// The machine, for one run of a command that makes several; all of them end with `cancel`.
     pub fn host_ended_by(&self, cancel: &Cancel) -> Result<Arc<Host>, Failure> {
         let env = Env::load(&self.project)?;
+        Clock::check(env.value("LIFEBOAT_NOW"))?;
         let host = Arc::new(Host::new(self.project.clone(), self.state.clone(), env).ended_by(cancel));
         if let Some(filter) = &self.diagnostics {
             diagnostics::begin(filter, &self.screen, host.masker())?;

@@ -74,7 +74,10 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, Failure> {
     if cx.global.json {
         cx.screen.json(&runs.iter().map(RunRow::from).collect::<Vec<_>>());
     } else if runs.is_empty() {
-        cx.screen.talk("no run is on record yet\n");
+        cx.screen.talk(&match &args.playbook {
+            Some(name) => format!("no run of `{name}` is on record\n"),
+            None => "no run is on record yet\n".to_owned(),
+        });
     } else {
         cx.screen.data(&table(&runs, cx.screen.out_paint));
     }

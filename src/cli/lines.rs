@@ -1,6 +1,7 @@
 //! Events as lines for people: while a run goes on, and when it is shown again.
 
 use crate::base::event::{Level, Mode, Outcome, What};
+use crate::base::failure::Failure;
 use crate::base::units;
 use crate::cli::screen::Paint;
 use std::time::Duration;
@@ -21,7 +22,13 @@ pub enum Detail {
 pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
     if detail == Detail::Errors {
         return match what {
-            What::Log { level: Level::Error, message } => logged(Level::Error, message, paint),
+            What::Log { level: level @ (Level::Error | Level::Warn), message } => {
+                logged(*level, message, paint)
+            }
+            What::StepEnded { step, outcome: Outcome::Tolerated, failure: Some(failure), .. } => {
+                format!("{} {step}: {failure}\n", paint.warning("warning:"))
+                    + remedies(failure, paint).as_str()
+            }
             _ => String::new(),
         };
     }
@@ -35,13 +42,15 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
             format!("{what}: {value}{}\n", paint.faint(&from))
         }
         What::StepBegun { step } => format!("▶ {step}\n"),
+        What::StepEnded { step, outcome: Outcome::Tolerated, millis, failure: Some(failure) } => {
+            step_ended(step, Outcome::Tolerated, *millis, paint)
+                + format!("  {failure}\n").as_str()
+                + remedies(failure, paint).as_str()
+        }
         What::StepEnded { step, outcome, millis, .. } => step_ended(step, *outcome, *millis, paint),
         What::ActionEnded { action, summary, .. } => format!("  {action}: {summary}\n"),
         What::Log { level, message } => logged(*level, message, paint),
         What::AlertSent { delivered: true, detail } => format!("alert sent to {detail}\n"),
-        What::AlertSent { delivered: false, detail } => {
-            format!("{} the alert could not be sent: {detail}\n", paint.warning("warning:"))
-        }
         What::Observed { name, question, answer } if detail == Detail::All => {
             paint.faint(&format!("  {name}: {question}: {answer}")) + "\n"
         }
@@ -54,6 +63,8 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
         What::Observed { .. }
         | What::Output { .. }
         | What::Intent { .. }
+        // A warning with its remedy tells of that too.
+        | What::AlertSent { delivered: false, .. }
         | What::Planned { .. }
         | What::ActionBegun { .. }
         | What::Progress(_)
@@ -62,6 +73,15 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
         | What::AlertSet(_)
         | What::RunEnded { .. } => String::new(),
     }
+}
+
+/// Where a tolerated failure happened, and what to do about it.
+fn remedies(failure: &Failure, paint: Paint) -> String {
+    let place = failure.at.as_ref().map(|at| format!("  at {at}\n")).unwrap_or_default();
+    failure
+        .hints
+        .iter()
+        .fold(place, |text, hint| text + format!("  {} {hint}\n", paint.hint("hint:")).as_str())
 }
 
 /// How a step ended, in one line.
@@ -215,21 +235,23 @@ mod tests {
         shows(
             Detail::Steps,
             expect![[r#"
-            backup_database run 20251110-020000-abcdef
-            postgres: shop at db1:5432 as app (host from DB_HOST, database from DB_NAME in .env)
-            ▶ Dump
-              dump: saved shop_db.sql.gz, 1.2 MiB
-            ✔ Dump (3.1 s)
-            ▶ Announce
-            ! Announce failed, the run goes on (20 ms)
-            ℹ️  INFO - two
-            ℹ️  INFO - lines
-            ▶ Rotate
-            ✘ Rotate failed (30 ms)
-            ❌ ERROR - it broke
-            alert sent to hooks.example
-            warning: the alert could not be sent: hooks.example: 500
-        "#]],
+                backup_database run 20251110-020000-abcdef
+                postgres: shop at db1:5432 as app (host from DB_HOST, database from DB_NAME in .env)
+                ▶ Dump
+                  dump: saved shop_db.sql.gz, 1.2 MiB
+                ✔ Dump (3.1 s)
+                ▶ Announce
+                ! Announce failed, the run goes on (20 ms)
+                  cannot connect to `db1`: Connection refused
+                  at playbooks/p.rhai:1:3
+                  hint: Check that PostgreSQL listens on `db1:5432`.
+                ℹ️  INFO - two
+                ℹ️  INFO - lines
+                ▶ Rotate
+                ✘ Rotate failed (30 ms)
+                ❌ ERROR - it broke
+                alert sent to hooks.example
+            "#]],
         );
     }
 
@@ -238,24 +260,26 @@ mod tests {
         shows(
             Detail::All,
             expect![[r#"
-            backup_database run 20251110-020000-abcdef
-            postgres: shop at db1:5432 as app (host from DB_HOST, database from DB_NAME in .env)
-            ▶ Dump
-              disk_space: space on backups: 1.0 GiB
-              pg_dump: a notice
-              dump: saved shop_db.sql.gz, 1.2 MiB
-            ✔ Dump (3.1 s)
-            ▶ Announce
-            ! Announce failed, the run goes on (20 ms)
-            ℹ️  INFO - two
-            ℹ️  INFO - lines
-            ▶ Rotate
-              going to remove `old.sql.gz`
-            ✘ Rotate failed (30 ms)
-            ❌ ERROR - it broke
-            alert sent to hooks.example
-            warning: the alert could not be sent: hooks.example: 500
-        "#]],
+                backup_database run 20251110-020000-abcdef
+                postgres: shop at db1:5432 as app (host from DB_HOST, database from DB_NAME in .env)
+                ▶ Dump
+                  disk_space: space on backups: 1.0 GiB
+                  pg_dump: a notice
+                  dump: saved shop_db.sql.gz, 1.2 MiB
+                ✔ Dump (3.1 s)
+                ▶ Announce
+                ! Announce failed, the run goes on (20 ms)
+                  cannot connect to `db1`: Connection refused
+                  at playbooks/p.rhai:1:3
+                  hint: Check that PostgreSQL listens on `db1:5432`.
+                ℹ️  INFO - two
+                ℹ️  INFO - lines
+                ▶ Rotate
+                  going to remove `old.sql.gz`
+                ✘ Rotate failed (30 ms)
+                ❌ ERROR - it broke
+                alert sent to hooks.example
+            "#]],
         );
     }
 
@@ -264,8 +288,11 @@ mod tests {
         shows(
             Detail::Errors,
             expect![[r#"
-            ❌ ERROR - it broke
-        "#]],
+                warning: Announce: cannot connect to `db1`: Connection refused
+                  at playbooks/p.rhai:1:3
+                  hint: Check that PostgreSQL listens on `db1:5432`.
+                ❌ ERROR - it broke
+            "#]],
         );
     }
 }

@@ -1,6 +1,7 @@
 //! The plan of a dry run: every action with its targets, and plainly what cannot be known.
 
-use crate::base::event::{Event, EventSink, Mode, What};
+use crate::base::event::{Event, EventSink, Mode, Outcome, What};
+use crate::base::failure::Failure;
 use crate::base::plan::{Effect, Plan};
 use crate::base::units;
 use crate::cli::lines::{Detail, lines};
@@ -19,8 +20,13 @@ pub struct PlanSink {
 struct Shown {
     /// The step whose heading was shown last.
     step: Option<String>,
+    /// Steps that are open, outermost first.
+    open: Vec<String>,
     actions: usize,
     unknown: usize,
+    /// Commands that were run and queries that were asked.
+    commands: usize,
+    queries: usize,
 }
 
 impl PlanSink {
@@ -53,10 +59,40 @@ impl Shown {
             What::Incomplete { step, reason, at } => {
                 self.unknown += 1;
                 let place = at.as_ref().map(|at| paint.faint(&format!(" ({at})"))).unwrap_or_default();
-                self.under(step, paint) + format!("  {} {reason}{place}\n", paint.warning("unknown")).as_str()
+                let end = if step.is_empty() {
+                    "  the plan ends here: what follows could not be planned\n"
+                } else {
+                    ""
+                };
+                self.under(step, paint)
+                    + format!("  {} {reason}{place}\n{end}", paint.warning("unknown")).as_str()
+            }
+            What::StepBegun { step } => {
+                self.open.push(step.clone());
+                String::new()
+            }
+            What::StepEnded { step, outcome, failure, .. } => {
+                self.open.retain(|open| open != step);
+                match (outcome, failure) {
+                    (Outcome::Tolerated | Outcome::Failed, Some(failure)) => {
+                        self.under(step, paint) + fails(failure, *outcome, paint).as_str()
+                    }
+                    _ => String::new(),
+                }
             }
             What::RunEnded { .. } => self.footer(),
-            What::Log { .. } | What::Resolved { .. } | What::Observed { .. } => lines(what, detail, paint),
+            What::Observed { name, answer, .. } => {
+                if answer != "(known after run)" {
+                    self.commands += usize::from(name == "exec");
+                    self.queries += usize::from(name == "query");
+                }
+                lines(what, detail, paint)
+            }
+            What::Log { .. } => {
+                let step = self.open.last().cloned().unwrap_or_default();
+                self.under(&step, paint) + lines(what, detail, paint).as_str()
+            }
+            What::Resolved { .. } => lines(what, detail, paint),
             _ => String::new(),
         }
     }
@@ -77,8 +113,42 @@ impl Shown {
             0 => String::new(),
             n => format!(", {n} could not be known"),
         };
-        format!("\n{planned} planned{unknown}; nothing was changed\n")
+        format!("\n{planned} planned{unknown}; {}\n", self.done())
     }
+
+    /// What the dry run itself did: what the playbook calls read-only was done, whatever it really does.
+    fn done(&self) -> String {
+        let both = [(self.commands, "command"), (self.queries, "query")];
+        let done: Vec<String> = both
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| match (count, what) {
+                (count, "query") if count > 1 => format!("{count} queries"),
+                (count, what) => counted(count, what),
+            })
+            .collect();
+        let (were, them) = if self.commands + self.queries == 1 { ("was", "it") } else { ("were", "them") };
+        if done.is_empty() {
+            return "nothing was changed".to_owned();
+        }
+        format!(
+            "{} {were} run, since the playbook calls {them} read-only; nothing else was done",
+            done.join(" and ")
+        )
+    }
+}
+
+/// A step that fails already in the dry run.
+fn fails(failure: &Failure, outcome: Outcome, paint: Paint) -> String {
+    let word = if outcome == Outcome::Tolerated { "fails, and the run goes on:" } else { "fails:" };
+    let mut text = format!("  {} {}\n", paint.error(word), failure.message);
+    for cause in &failure.causes {
+        text += &format!("            caused by: {cause}\n");
+    }
+    for hint in &failure.hints {
+        text += &format!("            {} {hint}\n", paint.hint("hint:"));
+    }
+    text
 }
 
 /// One action of the plan.
@@ -181,6 +251,31 @@ mod tests {
 
                 5 actions planned, 1 could not be known; nothing was changed
             "#]],
+        );
+    }
+
+    #[test]
+    fn a_plan_tells_what_was_really_run() {
+        let observed = |name: &str, answer: &str| What::Observed {
+            name: name.into(),
+            question: "x".into(),
+            answer: answer.into(),
+        };
+        let end = |observed: Vec<What>| {
+            let mut shown = Shown::default();
+            for what in observed {
+                shown.show(&what, Detail::Steps, captured::screen().0.out_paint);
+            }
+            shown.footer()
+        };
+        assert_eq!(
+            end(vec![observed("query", "1"), observed("query", "(known after run)")]),
+            "\n0 actions planned; 1 query was run, since the playbook calls it read-only; nothing else was done\n"
+        );
+        assert_eq!(
+            end(vec![observed("exec", "x"), observed("query", "1"), observed("query", "2")]),
+            "\n0 actions planned; 1 command and 2 queries were run, since the playbook calls them read-only; nothing else \
+             was done\n"
         );
     }
 

@@ -124,33 +124,35 @@ mod tests {
             "latest",
             Global::default(),
             expect![[r#"
-            02:02:00 backup_database run 20251110-020000-abcdef
-            02:02:00 postgres: shop at db1:5432 as app (host from DB_HOST, database from DB_NAME in .env)
-            02:02:00 ▶ Dump
-            02:02:00   disk_space: space on backups: 1.0 GiB
-            02:02:00   pg_dump: a notice
-            02:02:00   dump: saved shop_db.sql.gz, 1.2 MiB
-            02:02:00 ✔ Dump (3.1 s)
-            02:02:00 ▶ Announce
-            02:02:00 ! Announce failed, the run goes on (20 ms)
-            02:02:00 ℹ️  INFO - two
-            02:02:00 ℹ️  INFO - lines
-            02:02:00 ▶ Rotate
-            02:02:00   going to remove `old.sql.gz`
-            02:02:00 ✘ Rotate failed (30 ms)
-            02:02:00 ❌ ERROR - it broke
-            02:02:00 alert sent to hooks.example
-            02:02:00 warning: the alert could not be sent: hooks.example: 500
-            warning: Announce: cannot connect
-            error: cannot connect to `db1`
-              ——▶ playbooks/p.rhai:1:3
-              │
-            1 │   dump(db)
-              │   ^
-            caused by: Connection refused
-            hint: Check that PostgreSQL listens on `db1:5432`.
-            ✘ backup_database failed in step `Rotate` after 3 min 42 s (exit 1)
-        "#]],
+                02:02:00 backup_database run 20251110-020000-abcdef
+                02:02:00 postgres: shop at db1:5432 as app (host from DB_HOST, database from DB_NAME in .env)
+                02:02:00 ▶ Dump
+                02:02:00   disk_space: space on backups: 1.0 GiB
+                02:02:00   pg_dump: a notice
+                02:02:00   dump: saved shop_db.sql.gz, 1.2 MiB
+                02:02:00 ✔ Dump (3.1 s)
+                02:02:00 ▶ Announce
+                02:02:00 ! Announce failed, the run goes on (20 ms)
+                02:02:00   cannot connect to `db1`: Connection refused
+                02:02:00   at playbooks/p.rhai:1:3
+                02:02:00   hint: Check that PostgreSQL listens on `db1:5432`.
+                02:02:00 ℹ️  INFO - two
+                02:02:00 ℹ️  INFO - lines
+                02:02:00 ▶ Rotate
+                02:02:00   going to remove `old.sql.gz`
+                02:02:00 ✘ Rotate failed (30 ms)
+                02:02:00 ❌ ERROR - it broke
+                02:02:00 alert sent to hooks.example
+                warning: Announce: cannot connect
+                error: cannot connect to `db1`
+                  ——▶ playbooks/p.rhai:1:3
+                  │
+                1 │   dump(db)
+                  │   ^
+                caused by: Connection refused
+                hint: Check that PostgreSQL listens on `db1:5432`.
+                ✘ backup_database failed in step `Rotate` after 3 min 42 s (exit 1)
+            "#]],
         );
         shows(
             "k",

@@ -95,13 +95,15 @@ mod tests {
             02:00:00 ✔ Dump (3.1 s)
             02:00:00 ▶ Announce
             02:00:00 ! Announce failed, the run goes on (20 ms)
+            02:00:00   cannot connect to `db1`: Connection refused
+            02:00:00   at playbooks/p.rhai:1:3
+            02:00:00   hint: Check that PostgreSQL listens on `db1:5432`.
             02:00:00 ℹ️  INFO - two
             02:00:00 ℹ️  INFO - lines
             02:00:00 ▶ Rotate
             02:00:00 ✘ Rotate failed (30 ms)
             02:00:00 ❌ ERROR - it broke
             02:00:00 alert sent to hooks.example
-            02:00:00 warning: the alert could not be sent: hooks.example: 500
         "#]]
         .assert_eq(&err.text());
         assert_eq!(out.text(), "");

@@ -31,12 +31,23 @@ pub struct Grants {
 #[derive(Clone, Debug)]
 pub struct Policy {
     grants: Grants,
+    /// Files and folders that are never written, whatever is granted.
+    guarded: Vec<PathBuf>,
 }
 
 impl Policy {
     /// A policy that allows `grants` and the shipped tools.
     pub fn new(grants: Grants) -> Self {
-        Self { grants }
+        Self { grants, guarded: Vec::new() }
+    }
+
+    /// The same policy, which never lets a playbook write playbooks and modules, the project's configuration, or the
+    /// state folder: with these a playbook would decide what the next one may do, or what is remembered of it.
+    #[must_use]
+    pub fn guarding(mut self, project: &Path, state: &Path) -> Self {
+        self.guarded = ["playbooks", "stdlib", "lifeboat.toml", ".env"].map(|name| project.join(name)).into();
+        self.guarded.push(state.to_path_buf());
+        self
     }
 
     /// The grants.
@@ -46,7 +57,22 @@ impl Policy {
 
     /// Refuses the first need that nothing allows.
     pub fn authorize(&self, needs: &[Need], verb: &str) -> Result<(), Failure> {
-        needs.iter().find(|need| !self.allows(need)).map_or(Ok(()), |need| Err(refusal(need, verb)))
+        for need in needs {
+            if let Need::Write(path) = need
+                && self.is_guarded(path)
+            {
+                return Err(guarded(path, verb));
+            }
+            if !self.allows(need) {
+                return Err(refusal(need, verb));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_guarded(&self, path: &Path) -> bool {
+        let real = fs::resolved(path);
+        self.guarded.iter().any(|guarded| real.starts_with(fs::resolved(guarded)))
     }
 
     fn allows(&self, need: &Need) -> bool {
@@ -64,6 +90,14 @@ impl Policy {
 fn below(path: &Path, folders: &BTreeSet<PathBuf>) -> bool {
     let real = fs::resolved(path);
     folders.iter().any(|folder| real.starts_with(fs::resolved(folder)))
+}
+
+fn guarded(path: &Path, verb: &str) -> Failure {
+    Failure::new(Code::Policy, format!("`{verb}` may not write `{}`", path.display()))
+        .caused_by(
+            "playbooks, their modules, configuration and Lifeboat's own state are never written by a playbook",
+        )
+        .hint("Choose another folder; backups belong in one of their own, for example `backups`.")
 }
 
 fn refusal(need: &Need, verb: &str) -> Failure {
@@ -123,6 +157,27 @@ mod tests {
             Need::Env("TOKEN".into()),
         ];
         assert_eq!(policy().authorize(&needs, "exec"), Ok(()));
+    }
+
+    #[test]
+    fn what_decides_about_playbooks_is_never_written() {
+        let policy = policy().guarding(Path::new("/srv/app"), Path::new("/srv/app/.lifeboat"));
+        let refused = |path: &str| policy.authorize(&[Need::Write(path.into())], "save").err();
+        for path in
+            ["playbooks/x.gz", "playbooks", "stdlib/m.rhai", ".lifeboat/runs", "lifeboat.toml", ".env"]
+        {
+            let failure = refused(&format!("/srv/app/{path}")).unwrap();
+            assert_eq!(failure.code, Code::Policy);
+            assert_eq!(failure.message, format!("`save` may not write `/srv/app/{path}`"));
+            assert_eq!(
+                failure.causes,
+                [
+                    "playbooks, their modules, configuration and Lifeboat's own state are never written by a playbook"
+                ]
+            );
+        }
+        assert_eq!(refused("/srv/app/backups/.env"), None);
+        assert_eq!(policy.authorize(&[Need::Read("/srv/app/playbooks".into())], "save"), Ok(()));
     }
 
     #[test]

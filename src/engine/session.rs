@@ -14,7 +14,7 @@ use crate::observe::Observation;
 use crate::sys::effects::{Effects, IntentLog};
 use crate::sys::facts::{Facts, Reality, View};
 use crate::sys::host::Host;
-use crate::sys::lock::Lock;
+use crate::sys::lock::{FolderLocks, Lock};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +55,7 @@ pub struct Session {
     number: AtomicU64,
     progressed: Mutex<Progressed>,
     locks: Mutex<BTreeMap<Target, Lock>>,
+    folders: Arc<FolderLocks>,
 }
 
 impl Session {
@@ -88,6 +89,7 @@ impl Session {
             number: AtomicU64::new(0),
             progressed: Mutex::default(),
             locks: Mutex::default(),
+            folders: Arc::default(),
         }
     }
 
@@ -115,6 +117,7 @@ impl Session {
     pub fn perform<A: Action>(&self, action: &A, at: Option<Place>) -> Result<Later<A::Output>, Failure> {
         self.facts.cancel().check()?;
         let placed = |failure: Failure| failure.at(at.clone());
+        self.policy.authorize(&action.asks(), A::NAME).map_err(placed)?;
         let plan = action.plan(&self.facts).map_err(placed)?;
         tracing::debug!(action = A::NAME, summary = plan.summary, "planned");
         self.policy.authorize(&plan.needs, A::NAME).map_err(placed)?;
@@ -149,7 +152,13 @@ impl Session {
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         let began = self.host.clock().instant();
         self.host.emit(What::ActionBegun { action: A::NAME.to_owned(), number });
-        let effects = Effects::new(self.facts.clone(), run.intents.clone(), number, run.run.clone());
+        let effects = Effects::new(
+            self.facts.clone(),
+            run.intents.clone(),
+            number,
+            run.run.clone(),
+            self.folders.clone(),
+        );
         let result = action.execute(plan, &effects);
         let millis = elapsed(began);
         tracing::debug!(action = A::NAME, number, millis, done = result.is_ok(), "executed");
@@ -241,8 +250,18 @@ impl Session {
     pub fn log(&self, level: Level, message: &str) {
         match level {
             Level::Warn => self.host.warn(message),
+            // What a playbook calls an error cannot leave the run green.
+            Level::Error => {
+                self.host.add_warning(self.host.masker().mask(message));
+                self.host.emit(What::Log { level, message: message.to_owned() });
+            }
             _ => self.host.emit(What::Log { level, message: message.to_owned() }),
         }
+    }
+
+    /// Whether an action was carried out.
+    pub fn has_acted(&self) -> bool {
+        self.number.load(Ordering::Relaxed) > 0
     }
 
     /// Notes that part of a dry run could not be known.
@@ -265,6 +284,9 @@ impl Session {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         if !locks.contains_key(target) {
             locks.insert(target.clone(), Lock::take(self.host.state(), target, &run.run)?);
+        }
+        if let Target::Path(dir) = target {
+            self.folders.hold(dir)?;
         }
         Ok(())
     }

@@ -77,14 +77,18 @@ fn told(what: &What) -> Vec<(Level, String)> {
             match outcome {
                 Outcome::Done => one(Level::Success, format!("{step} completed in {}", took(*millis))),
                 Outcome::Failed => one(Level::Error, format!("{step} failed{why}")),
-                Outcome::Tolerated => one(Level::Warn, format!("{step} failed, the run goes on{why}")),
+                Outcome::Tolerated => {
+                    let mut lines = one(Level::Warn, format!("{step} failed, the run goes on{why}"));
+                    let hints = failure.iter().flat_map(|failure| &failure.hints);
+                    lines.extend(hints.flat_map(|hint| one(Level::Warn, format!("Hint: {hint}"))));
+                    lines
+                }
                 Outcome::Unknown => one(Level::Info, format!("{step} is known only after the run")),
             }
         }
         What::AlertSent { delivered: true, detail } => one(Level::Info, format!("Alert sent to {detail}")),
-        What::AlertSent { delivered: false, detail } => {
-            one(Level::Warn, format!("Alert could not be sent: {detail}"))
-        }
+        // A warning with its remedy tells of that too.
+        What::AlertSent { delivered: false, .. } => Vec::new(),
         What::RunEnded { exit, millis, failure, warnings, .. } => {
             ended(*exit, *millis, failure.as_ref(), warnings)
         }
@@ -225,9 +229,9 @@ mod tests {
             2025-11-10 02:00:00 ⚠️  WARN - Warning condition
             2025-11-10 02:00:00 ℹ️  INFO - Informational message
             2025-11-10 02:00:00 ⚠️  WARN - Config failed, the run goes on: cannot connect to `db1`: Connection refused
+            2025-11-10 02:00:00 ⚠️  WARN - Hint: Check that PostgreSQL listens on `db1:5432`.
             2025-11-10 02:00:00 ❌ ERROR - Verify failed: cannot connect to `db1`: Connection refused
             2025-11-10 02:00:00 ℹ️  INFO - Alert sent to hooks.slack.com
-            2025-11-10 02:00:00 ⚠️  WARN - Alert could not be sent: hooks.slack.com: 500
             2025-11-10 02:00:00 ❌ ERROR - cannot connect to `db1`: Connection refused
             2025-11-10 02:00:00 ℹ️  INFO - Hint: Check that PostgreSQL listens on `db1:5432`.
             2025-11-10 02:00:00 ❌ ERROR - Run failed after 4.2 s (exit 1)

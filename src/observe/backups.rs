@@ -58,7 +58,12 @@ impl Observation for Backups {
         let path = facts.absolute(&self.dir);
         let all = match one(facts, &path)? {
             Some(backup) => Later::Now(vec![backup]),
-            None => facts.backups(&path)?,
+            None => {
+                for name in store::orphans(&path)? {
+                    facts.host().warn(&format!("`{name}` is gone, only its sidecars are left"));
+                }
+                facts.backups(&path)?
+            }
         };
         Ok(all.map(|all| all.into_iter().filter(|backup| self.filter.admits(backup)).collect()))
     }

@@ -1,7 +1,7 @@
 //! Which databases a server has.
 
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Later, Target};
+use crate::base::plan::{Later, Need, Target};
 use crate::base::units;
 use crate::observe::Observation;
 use crate::sys::facts::Facts;
@@ -40,6 +40,10 @@ impl Observation for Databases {
             1 => format!("1 database, {}", units::bytes(size)),
             count => format!("{count} databases, {}", units::bytes(size)),
         }
+    }
+
+    fn needs(&self, _: &Facts) -> Vec<Need> {
+        self.settings.needs()
     }
 
     fn concerns(&self, _: &Facts) -> Vec<Target> {

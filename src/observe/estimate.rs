@@ -41,7 +41,8 @@ impl Observation for Estimate {
     }
 
     fn needs(&self, facts: &Facts) -> Vec<Need> {
-        self.dir.iter().map(|dir| Need::Read(facts.absolute(dir))).collect()
+        let read = self.dir.iter().map(|dir| Need::Read(facts.absolute(dir)));
+        read.chain(self.settings.needs()).collect()
     }
 
     fn concerns(&self, _: &Facts) -> Vec<Target> {
@@ -58,7 +59,7 @@ impl Observation for Estimate {
             Some(dir) => facts.backups(&facts.absolute(dir))?.now().unwrap_or_default(),
             None => Vec::new(),
         };
-        let last = earlier.iter().rev().find(|backup| backup.source == source);
+        let last = earlier.iter().rev().find(|backup| backup.source == source && backup.selection.is_none());
         if let Some((name, size)) = last.and_then(|last| Some((&last.name, last.size.as_now()?))) {
             // A quarter more, for a day's growth and for what compresses worse.
             let bytes = size + size / 4;

@@ -2,10 +2,11 @@
 //!
 //! *Problem*: READ ONLY does not hold back `COPY ... TO PROGRAM`, and a text may hold several statements. *Decision*:
 //! the text is prepared as the query of a cursor, which the server accepts of one SELECT or VALUES only.
-//! *Rejected*: looking for bad words in the text.
+//! *Rejected*: looking for bad words in the text. A superuser asks as `pg_read_all_data`, where the server has that role
+//! (14 and newer), for READ ONLY holds back none of the functions that are reserved for superusers.
 
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Later, Target};
+use crate::base::plan::{Later, Need, Target};
 use crate::base::units;
 use crate::observe::Observation;
 use crate::sys::facts::Facts;
@@ -23,6 +24,9 @@ pub const ROW_LIMIT: u64 = 1000;
 
 /// How large the answer may be in bytes of text.
 const BYTE_LIMIT: u64 = 64 << 20;
+
+/// The first major version of the server that has the role `pg_read_all_data`.
+const READER_SINCE: u32 = 14;
 
 /// One value of an answer. Numbers of arbitrary precision, times, JSON and all other types are texts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,8 +51,8 @@ pub struct Answer {
     pub columns: Vec<String>,
     /// Rows with a value per column.
     pub rows: Vec<Vec<Value>>,
-    /// Whether the role is a superuser, whose SELECT can call functions that write files or end sessions: worth a
-    /// warning.
+    /// Whether it was asked with the rights of a superuser, whose SELECT can call functions that write files or end
+    /// sessions: worth a warning.
     pub superuser: bool,
 }
 
@@ -67,6 +71,8 @@ pub struct Query {
     /// Whether the SQL stands literally in the playbook. A dry run asks nothing else, since text put together while
     /// a playbook runs may call functions that nobody has read.
     pub literal: bool,
+    /// Whether a superuser keeps its rights. A dry run does not ask such a query.
+    pub as_superuser: bool,
 }
 
 impl Query {
@@ -79,6 +85,7 @@ impl Query {
             time_limit: TIME_LIMIT,
             row_limit: ROW_LIMIT,
             literal: true,
+            as_superuser: false,
         }
     }
 }
@@ -108,26 +115,33 @@ impl Observation for Query {
         }
     }
 
+    fn needs(&self, _: &Facts) -> Vec<Need> {
+        self.settings.needs()
+    }
+
     fn concerns(&self, _: &Facts) -> Vec<Target> {
         vec![self.settings.target()]
     }
 
     fn is_literal(&self) -> bool {
-        self.literal
+        self.literal && !self.as_superuser
     }
 
     fn ask(&self, facts: &Facts) -> Result<Later<Self::Answer>, Failure> {
         let session = connect(facts.host(), &self.settings)?;
         session.limit(Some(self.time_limit))?;
         let rows = self.row_limit.saturating_add(1);
-        let fetched = cursor::fetch(&session, &self.sql, &self.params, rows, BYTE_LIMIT)?;
+        let reader =
+            session.is_superuser() && !self.as_superuser && session.version().major() >= READER_SINCE;
+        let fetched = cursor::fetch(&session, &self.sql, &self.params, rows, BYTE_LIMIT, reader)
+            .map_err(|failure| if reader { with_remedy(failure) } else { failure })?;
         self.check(&fetched)?;
         let rows = fetched
             .rows
             .into_iter()
             .map(|row| row.into_iter().zip(&fetched.types).map(|(value, kind)| typed(value, kind)).collect());
         let (columns, rows) = (fetched.columns, rows.collect());
-        Ok(Later::Now(Answer { columns, rows, superuser: session.is_superuser() }))
+        Ok(Later::Now(Answer { columns, rows, superuser: session.is_superuser() && !reader }))
     }
 }
 
@@ -153,6 +167,18 @@ impl Query {
         }
         Ok(())
     }
+}
+
+/// Tells how a superuser keeps its rights, where what is missing is one.
+fn with_remedy(failure: Failure) -> Failure {
+    let refused = |cause: &String| cause.ends_with("(42501)");
+    if !failure.causes.iter().any(refused) {
+        return failure;
+    }
+    failure.hint(
+        "A superuser's `query` has the rights of `pg_read_all_data` only; with the option `as_superuser: true` it has all \
+         of them, and a dry run does not ask it.",
+    )
 }
 
 fn typed(value: Option<String>, kind: &str) -> Value {

@@ -40,7 +40,8 @@ impl Observation for RequirePgDump {
     }
 
     fn needs(&self, _: &Facts) -> Vec<Need> {
-        vec![Need::Program("pg_dump".to_owned())]
+        let program = Need::Program("pg_dump".to_owned());
+        std::iter::once(program).chain(self.settings.needs()).collect()
     }
 
     fn concerns(&self, _: &Facts) -> Vec<Target> {

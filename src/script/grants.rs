@@ -3,14 +3,17 @@
 //! *Problem*: a playbook must not reach beyond what its reader sees. *Decision*: literals of the playbook and of the
 //! modules it imports, and values of parameters, are the permission. *Rejected*: asking while the run goes on.
 
+use crate::base::plan::Need;
 use crate::engine::policy::Grants;
 use crate::script::header::Header;
 use crate::script::parameters::{ParamValue, Values};
 use crate::script::program::Program;
 use crate::script::tree;
 use crate::sys::host::Host;
+use crate::sys::postgres::settings::{Explicit, resolve};
 use rhai::{ASTNode, Expr};
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// Variables that the host itself reads to find databases and to announce; scripts get them only by naming them.
 pub const HOST_VARIABLES: [&str; 16] = [
@@ -37,13 +40,20 @@ pub fn grants(program: &Program, header: &Header, values: &Values, host: &Host) 
     let mut grants = Grants::default();
     grants.write.insert(host.project().to_path_buf());
     grants.read.insert(host.state().to_path_buf());
+    grants.hosts.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    // What the machine itself is set up to reach, whichever database of it the playbook names.
+    grants.hosts.extend(hosts_of_environment(None, host));
     for unit in &program.units {
         for stmt in
             unit.ast.statements().iter().chain(unit.functions.iter().flat_map(|function| &function.body))
         {
-            below(ASTNode::Stmt(stmt), &mut grants);
+            below(ASTNode::Stmt(stmt), host, &mut grants);
         }
     }
+    // A variable that the playbook names literally is the machine's own configuration too.
+    let named: Vec<String> =
+        grants.env.iter().filter_map(|name| host.env().value(name)).flat_map(url_hosts).collect();
+    grants.hosts.extend(named);
     for param in &header.params {
         grants.env.extend(param.env.clone());
         match values.values.get(&param.name) {
@@ -67,26 +77,26 @@ pub fn grants(program: &Program, header: &Header, values: &Values, host: &Host) 
 }
 
 /// What a part of the source grants.
-fn below(node: ASTNode<'_>, grants: &mut Grants) {
-    call(node, grants);
+fn below(node: ASTNode<'_>, host: &Host, grants: &mut Grants) {
+    call(node, host, grants);
     match node {
-        ASTNode::Expr(Expr::StringConstant(text, _)) => grants.hosts.extend(url_host(text)),
+        ASTNode::Expr(Expr::StringConstant(text, _)) => grants.hosts.extend(url_hosts(text)),
         ASTNode::Expr(Expr::InterpolatedString(parts, _)) => {
             // The host is literal only when the text goes on behind it: `http://db${n}` names none.
             if let Some(Expr::StringConstant(text, _)) = parts.first()
                 && text.split("://").nth(1).is_some_and(|rest| rest.contains('/'))
             {
-                grants.hosts.extend(url_host(text));
+                grants.hosts.extend(url_hosts(text));
             }
             let inserted = parts.iter().filter(|part| !matches!(part, Expr::StringConstant(..)));
-            inserted.for_each(|part| below(ASTNode::Expr(part), grants));
+            inserted.for_each(|part| below(ASTNode::Expr(part), host, grants));
         }
-        other => tree::children(other).into_iter().for_each(|child| below(child, grants)),
+        other => tree::children(other).into_iter().for_each(|child| below(child, host, grants)),
     }
 }
 
 /// What one call grants.
-fn call(node: ASTNode<'_>, grants: &mut Grants) {
+fn call(node: ASTNode<'_>, machine: &Host, grants: &mut Grants) {
     let Some((call, _, method)) = tree::call(node) else { return };
     let first = call.args.first();
     match (call.name.as_str(), first) {
@@ -98,6 +108,11 @@ fn call(node: ASTNode<'_>, grants: &mut Grants) {
         ("postgres", Some(Expr::Map(map, _))) => {
             let host = map.0.iter().find(|(key, _)| key.name == "host").and_then(|(_, value)| text(value));
             grants.hosts.extend(host.map(|host| host.to_ascii_lowercase()));
+            let service =
+                map.0.iter().find(|(key, _)| key.name == "service").and_then(|(_, value)| text(value));
+            grants
+                .hosts
+                .extend(service.into_iter().flat_map(|name| hosts_of_environment(Some(name), machine)));
         }
         _ => {}
     }
@@ -119,13 +134,53 @@ fn text(expr: &Expr) -> Option<String> {
 
 /// What the value of a parameter grants.
 fn value(text: &str, path: bool, host: &Host, grants: &mut Grants) {
-    if let Some(name) = url_host(text) {
-        grants.hosts.insert(name);
-    } else if path
-        || (text.contains('/') && !text.contains("://") && !text.chars().any(|c| "*?[{\n".contains(c)))
-    {
+    grants.hosts.extend(url_hosts(text));
+    if text.contains("://") {
+        return;
+    }
+    if path || (text.contains('/') && !text.contains("://") && !text.chars().any(|c| "*?[{\n".contains(c))) {
         grants.write.insert(host.absolute(text));
     }
+}
+
+/// The hosts of databases that the environment or a service of its service file names, in lowercase. Whatever is wrong
+/// with that configuration fails where it is used.
+fn hosts_of_environment(service: Option<String>, host: &Host) -> Vec<String> {
+    let home = host.env().value("HOME").map(PathBuf::from);
+    let fixed = |value: &str| Some(value.to_owned());
+    let explicit = Explicit {
+        port: fixed("5432"),
+        database: fixed("postgres"),
+        user: fixed("postgres"),
+        service,
+        ..Explicit::default()
+    };
+    let Ok(settings) = resolve(&explicit, host.env(), home.as_deref()) else { return Vec::new() };
+    settings
+        .needs()
+        .into_iter()
+        .filter_map(|need| match need {
+            Need::Host(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The hosts of an HTTP or PostgreSQL URL: that of its address, and those that a database's URL names behind its `?`.
+fn url_hosts(text: &str) -> Vec<String> {
+    let named = text.split_once('?').map_or("", |(_, query)| query).split('#').next().unwrap_or_default();
+    let named = named.split('&').filter_map(|pair| match pair.split_once('=') {
+        Some(("host" | "hostaddr", value)) if is_database(text) && !value.is_empty() => {
+            Some(value.to_ascii_lowercase())
+        }
+        _ => None,
+    });
+    url_host(text).into_iter().chain(named).collect()
+}
+
+fn is_database(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.starts_with("postgres://") || text.starts_with("postgresql://")
 }
 
 /// The host of an HTTP or PostgreSQL URL, in lowercase and without port, user and brackets.
@@ -152,7 +207,6 @@ mod tests {
     use crate::script::parameters::{self, Given};
     use crate::script::program::Source;
     use crate::sys::env::Env;
-    use std::path::PathBuf;
 
     const MODULE: &str = "fn f() { exec([\"docker\", \"ps\"]); }";
 
@@ -194,7 +248,10 @@ mod tests {
             &[],
         );
         assert_eq!(texts(&grants.programs), ["docker", "git", "npm"]);
-        assert_eq!(texts(&grants.hosts), ["api.example", "db1", "health.example"]);
+        assert_eq!(
+            texts(&grants.hosts),
+            ["127.0.0.1", "::1", "api.example", "db1", "health.example", "localhost"]
+        );
         assert_eq!(texts(&grants.env), ["GIT_DIR", "HOME_DIR", "TOKEN"]);
         assert_eq!(paths(&grants.write), ["/srv/app"]);
         assert_eq!(paths(&grants.read), ["/var/state"]);
@@ -219,7 +276,25 @@ mod tests {
             paths(&grants.write),
             ["/media/disk", "/srv/app", "/srv/app/backups/database", "/srv/app/plain"]
         );
-        assert_eq!(texts(&grants.hosts), ["2001:db8::1", "db2.example", "db3"]);
+        assert_eq!(
+            texts(&grants.hosts),
+            ["127.0.0.1", "2001:db8::1", "::1", "db2.example", "db3", "localhost"]
+        );
         assert_eq!(texts(&grants.programs), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn hosts_that_the_environment_names_are_granted() {
+        let hosts = |variables: &[(&str, &str)], service: Option<&str>| {
+            let process = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let host = Host::new("/srv/app".into(), "/var/state".into(), Env::of(process, [].into()));
+            hosts_of_environment(service.map(str::to_owned), &host)
+        };
+        assert_eq!(hosts(&[("DB_HOST", "Db1")], None), ["db1"]);
+        assert_eq!(hosts(&[("DATABASE_URL", "postgres://app@db2/shop")], None), ["db2"]);
+        assert_eq!(hosts(&[("PGHOST", "db3"), ("PGHOSTADDR", "192.0.2.1")], None), ["db3", "192.0.2.1"]);
+        assert_eq!(hosts(&[("PGHOST", "/run/postgresql")], None), Vec::<String>::new());
+        assert_eq!(url_hosts("postgresql:///shop?host=Db4&hostaddr=192.0.2.2"), ["db4", "192.0.2.2"]);
+        assert_eq!(url_hosts("http://one/?host=two"), ["one"]);
     }
 }

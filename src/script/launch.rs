@@ -109,7 +109,7 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
         Ok(resolved) => resolved,
         Err(failure) => return refused(failure, findings),
     };
-    let policy = Policy::new(grants(&program, &header, &values, host));
+    let policy = Policy::new(grants(&program, &header, &values, host)).guarding(host.project(), host.state());
     let run = RunId::new(host.began(), &host.letters());
     let result = match launch.mode {
         Mode::DryRun => {
@@ -194,7 +194,11 @@ fn conduct(
         runtime::run(session.clone(), launch.library, launch.playbook, script_params(header, values));
     let warnings = session.warnings();
     let exit = match &result {
-        Err(failure) => failure.code.exit(),
+        // A mistake that shows up after something was done is no longer one of the command line alone.
+        Err(failure) => match failure.code.exit() {
+            Exit::Usage if session.has_acted() => Exit::Failed,
+            exit => exit,
+        },
         Ok(_) if session.is_incomplete() => Exit::Partial,
         Ok(_) if !warnings.is_empty() => Exit::Warnings,
         Ok(_) => Exit::Success,
@@ -262,6 +266,9 @@ fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, r
         pid: state::process_id(),
         lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
     });
+    if let Some(fixed) = host.clock().fixed() {
+        host.info(&format!("the clock stands at {}, since LIFEBOAT_NOW is set", fixed.to_rfc3339()));
+    }
     if !values.from.is_empty() {
         host.emit(What::Resolved {
             what: "parameters".to_owned(),

@@ -6,6 +6,7 @@ use crate::base::secret::{MASK, Masker, Secret};
 use crate::base::units::{parse_bytes, parse_duration};
 use crate::script::param::{Kind, Param, shown};
 use crate::sys::env::Env;
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -173,11 +174,33 @@ pub fn values(params: &[Param], given: &Given, env: &Env, masker: &Masker) -> Re
                 masker.add(&secret);
                 ParamValue::Secret(secret)
             }
-            value => ParamValue::Json(value),
+            value => {
+                url_passwords(&value).iter().for_each(|password| masker.add(password));
+                ParamValue::Json(value)
+            }
         };
         resolved.values.insert(param.name.clone(), value);
     }
     Ok(resolved)
+}
+
+/// The passwords of URLs (`SCHEME://USER:PASSWORD@...`) in a value, as written and decoded.
+fn url_passwords(value: &Value) -> Vec<Secret> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(url_passwords).collect(),
+        Value::String(text) => {
+            let authorities = text.split("://").skip(1).filter_map(|rest| rest.split(['/', '?', '#']).next());
+            let passwords = authorities
+                .filter_map(|authority| authority.rsplit_once('@')?.0.split_once(':'))
+                .map(|(_, password)| password)
+                .filter(|password| !password.is_empty());
+            passwords
+                .flat_map(|raw| [raw.to_owned(), percent_decode_str(raw).decode_utf8_lossy().into_owned()])
+                .map(Secret::new)
+                .collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -324,5 +347,15 @@ mod tests {
         assert_eq!(resolved.values["token"], ParamValue::Secret(Secret::new("hunter22")));
         assert!(!format!("{resolved:?}").contains("hunter22"));
         assert_eq!(masker.mask("it is hunter22"), "it is ***");
+    }
+
+    #[test]
+    fn the_password_of_a_url_is_masked_though_the_parameter_is_no_secret() {
+        let masker = Masker::new();
+        let specs = params("url: #{ env: \"URL\" }, urls: [\"x\"]");
+        let env = env(&[("URL", "postgres://app:hunter%2322@db1/shop")], &[]);
+        let given = given(&[("urls", &["http://u:correcthorse@h/", "http://plain/"])]);
+        values(&specs, &given, &env, &masker).unwrap();
+        assert_eq!(masker.mask("hunter%2322 hunter#22 correcthorse db1"), "*** *** *** db1");
     }
 }

@@ -129,6 +129,19 @@ pub fn register(engine: &mut Engine) {
         *text = without(text, &part.to_string())?.into();
         Ok(())
     });
+    // The engine's own would write the name of the type into the text, unmarked.
+    module.set_native_fn("to_json", |map: rhai::Map| {
+        if map.values().any(holds) {
+            return Err(fault::raise(failure(
+                "a map that holds what is known only after the run is written as JSON",
+            )));
+        }
+        let json = crate::script::value::json(&Dynamic::from(map));
+        json.map(|json| json.to_string()).map_err(|name| {
+            let failure = Failure::new(Code::Script, "this map cannot be written as JSON");
+            fault::defect(failure.caused_by(format!("it holds a value of type `{name}`")))
+        })
+    });
     module.set_iter_result(std::any::TypeId::of::<ImmutableString>(), |text| {
         let text = text.cast::<ImmutableString>();
         match known(&text) {

@@ -1,5 +1,6 @@
 //! The wall clock and the monotonic clock.
 
+use crate::base::failure::{Code, Failure};
 use chrono::{DateTime, Local};
 use std::time::Instant;
 
@@ -16,6 +17,24 @@ impl Clock {
         Self { fixed: fixed.map(|instant| instant.with_timezone(&Local)) }
     }
 
+    /// Refuses a text that is set and names no instant: it would silently be another time.
+    ///
+    /// # Errors
+    /// `Usage`.
+    pub fn check(fixed: Option<&str>) -> Result<(), Failure> {
+        let Some(text) = fixed.filter(|text| !text.is_empty()) else { return Ok(()) };
+        DateTime::parse_from_rfc3339(text).map(|_| ()).map_err(|error| {
+            Failure::new(Code::Usage, format!("`LIFEBOAT_NOW` is no time: `{text}`"))
+                .caused_by(error)
+                .hint("Unset it, or give a time like `2025-11-10T02:00:00Z`.")
+        })
+    }
+
+    /// The instant that is taken for now, if the system's clock is not asked.
+    pub fn fixed(&self) -> Option<DateTime<Local>> {
+        self.fixed
+    }
+
     /// Now, in the host's time zone.
     pub fn now(&self) -> DateTime<Local> {
         self.fixed.unwrap_or_else(Local::now)
@@ -24,5 +43,21 @@ impl Clock {
     /// A point to measure durations from.
     pub fn instant(&self) -> Instant {
         Instant::now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_is_none_is_refused() {
+        assert_eq!(Clock::check(None), Ok(()));
+        assert_eq!(Clock::check(Some("")), Ok(()));
+        assert_eq!(Clock::check(Some("2025-11-10T02:00:00Z")), Ok(()));
+        let failure = Clock::check(Some("yesterday")).unwrap_err();
+        assert_eq!(failure.code, Code::Usage);
+        assert_eq!(failure.message, "`LIFEBOAT_NOW` is no time: `yesterday`");
+        assert_eq!(failure.hints, ["Unset it, or give a time like `2025-11-10T02:00:00Z`."]);
     }
 }

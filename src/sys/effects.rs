@@ -4,6 +4,7 @@ use crate::base::event::Alert;
 use crate::base::failure::Failure;
 use crate::sys::facts::Facts;
 use crate::sys::fs::{self, Staged};
+use crate::sys::lock::FolderLocks;
 use crate::sys::postgres::binaries;
 use crate::sys::scratch::{ScratchCluster, ScratchOptions, ScratchTarget};
 use crate::sys::store;
@@ -28,12 +29,19 @@ pub struct Effects {
     intents: Arc<dyn IntentLog>,
     number: u64,
     run: String,
+    folders: Arc<FolderLocks>,
 }
 
 impl Effects {
     /// Effects of action `number` of `run`. Only the live session calls this.
-    pub fn new(facts: Facts, intents: Arc<dyn IntentLog>, number: u64, run: String) -> Self {
-        Self { facts, intents, number, run }
+    pub fn new(
+        facts: Facts,
+        intents: Arc<dyn IntentLog>,
+        number: u64,
+        run: String,
+        folders: Arc<FolderLocks>,
+    ) -> Self {
+        Self { facts, intents, number, run, folders }
     }
 
     /// Facts, to look again just before destroying.
@@ -56,6 +64,11 @@ impl Effects {
     /// Makes a folder and those above it, 0700 where new.
     pub fn create_dir(&self, dir: &Path) -> Result<(), Failure> {
         fs::create_dir(dir)
+    }
+
+    /// Locks a folder until the run ends: one that was just made could not be locked before.
+    pub fn lock_folder(&self, dir: &Path) -> Result<(), Failure> {
+        self.folders.hold(dir)
     }
 
     /// Opens a staged file (0600) that becomes `path` when published; dropped unpublished, it removes itself.
@@ -82,7 +95,7 @@ impl Effects {
     /// Writes a new file (0600) to stable storage; one that is there is not replaced.
     pub fn write_new(&self, path: &Path, content: &[u8]) -> Result<(), Failure> {
         self.facts.cancel().check()?;
-        fs::write_new(path, content)
+        fs::write_new(path, content, &self.run)
     }
 
     /// Takes back a file that this very action has made, after a failure.
@@ -121,6 +134,10 @@ impl Effects {
     /// Removes what a killed run left behind; its staged file last.
     pub fn remove_leftover(&self, _intent: &IntentToken, leftover: &store::Leftover) -> Result<(), Failure> {
         for path in &leftover.sidecars {
+            // Somebody may have put a backup there by now.
+            if fs::exists(&leftover.target)? {
+                break;
+            }
             fs::remove(path)?;
         }
         fs::remove(&leftover.staged)

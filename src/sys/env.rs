@@ -1,6 +1,8 @@
 //! Environment variables, from the process and from the project's `.env`.
 
 use crate::base::failure::{Code, Failure};
+use crate::base::secret::{Masker, Secret};
+use percent_encoding::percent_decode_str;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -77,6 +79,27 @@ impl Env {
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// Makes known what is secret in it: values of variables that are named like secrets, and passwords within URLs. Names
+    /// of databases and their users are no secrets, be they the same text.
+    pub fn tell(&self, masker: &Masker) {
+        for name in ["DB_USER", "DB_NAME", "PGUSER", "PGDATABASE"] {
+            for value in [self.process.get(name), self.dot_env.get(name)].into_iter().flatten() {
+                masker.exempt(value);
+            }
+        }
+        for (name, value) in self.process.iter().chain(&self.dot_env) {
+            // Shorter ones are too often ordinary words, which would be blotted out everywhere.
+            if names_secret(name) && value.chars().count() >= 6 {
+                masker.add(&Secret::new(value.as_str()));
+            }
+            if let Some(password) = url_password(value) {
+                let decoded = percent_decode_str(password).decode_utf8_lossy().into_owned();
+                masker.add(&Secret::new(password));
+                masker.add(&Secret::new(decoded));
+            }
+        }
+    }
+
     /// The value of a variable.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.get(name).map(|(value, _)| value)
@@ -95,6 +118,14 @@ pub fn names_secret(name: &str) -> bool {
         || name.contains("WEBHOOK")
 }
 
+/// The password in `scheme://user:password@host`, as it is written.
+pub fn url_password(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let (user, _) = authority.rsplit_once('@')?;
+    user.split_once(':').map(|(_, password)| password).filter(|password| !password.is_empty())
+}
+
 fn malformed(path: &Path, error: &dotenvy::Error) -> Failure {
     let cause = match error {
         dotenvy::Error::LineParse(_, index) => {
@@ -110,6 +141,26 @@ fn malformed(path: &Path, error: &dotenvy::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_secret_is_known_from_the_start() {
+        let of =
+            |list: &[(&str, &str)]| list.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let env = Env::of(
+            of(&[("DB_USER", "postgres"), ("PGPASSWORD", "postgres"), ("SITE", "https://me:hunt%20er@x/y")]),
+            of(&[("DB_PASSWORD", "topSecret!9 x"), ("BACKUP_WEBHOOK_URL", "https://hooks.test/T0KENabc")]),
+        );
+        let masker = Masker::new();
+        env.tell(&masker);
+        for (text, masked) in [
+            ("role postgres", "role postgres"),
+            ("a topSecret!9 x b", "a *** b"),
+            ("hunt er, hunt%20er", "***, ***"),
+            ("see https://hooks.test/T0KENabc", "see ***"),
+        ] {
+            assert_eq!(masker.mask(text), masked);
+        }
+    }
 
     #[test]
     fn names_tell_secrets() {

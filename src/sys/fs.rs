@@ -2,6 +2,7 @@
 
 use crate::base::failure::{Code, Failure};
 use crate::sys::facts::DiskSpace;
+use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
@@ -130,8 +131,26 @@ pub fn stage(path: &Path, run: &str) -> Result<Staged, Failure> {
         .mode(0o600)
         .open(&staged)
         .map_err(|error| Failure::io("create", path, &error))?;
+    // It tells other runs that somebody still writes here. Where files cannot be locked, the folder's lock must do.
+    let _ = flock(&file, FlockOperation::LockExclusive);
     tracing::debug!(path = %staged.display(), "staged");
     Ok(Staged { file, staged, target: path.to_path_buf(), published: false })
+}
+
+/// Whether somebody may still be writing the staged file at `path`.
+pub fn is_being_written(path: &Path) -> bool {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        // That of another user cannot be asked.
+        Err(error) => return error.kind() == io::ErrorKind::PermissionDenied,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {
+            let _ = flock(&file, FlockOperation::Unlock);
+            false
+        }
+        Err(error) => error == rustix::io::Errno::WOULDBLOCK,
+    }
 }
 
 impl Staged {
@@ -165,6 +184,15 @@ impl Staged {
     /// What it becomes.
     pub fn target(&self) -> &Path {
         &self.target
+    }
+
+    /// Whether the final name is this file's.
+    pub fn has_name(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        match (self.file.metadata(), std::fs::symlink_metadata(&self.target)) {
+            (Ok(own), Ok(named)) => (own.dev(), own.ino()) == (named.dev(), named.ino()),
+            _ => false,
+        }
     }
 
     /// Writes it to stable storage, gives it its final name without replacing anything, and makes the name durable. Names
@@ -248,21 +276,14 @@ pub fn hide(path: &Path, run: &str) -> Result<Option<PathBuf>, Failure> {
     }
 }
 
-/// Writes a new file of mode 0600 to stable storage; one that is there is not replaced.
-pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
-            if error.kind() == io::ErrorKind::AlreadyExists {
-                taken_or(path, &error)
-            } else {
-                Failure::io("create", path, &error)
-            }
-        })?;
-    let written = file.write_all(content).and_then(|()| file.sync_all());
-    written.map_err(|error| {
-        let _ = std::fs::remove_file(path);
-        Failure::io("write", path, &error)
-    })
+/// Writes a new file of mode 0600 to stable storage; one that is there is not replaced, and none is ever there in part.
+pub fn write_new(path: &Path, content: &[u8], run: &str) -> Result<(), Failure> {
+    let mut staged = stage(path, run)?;
+    let written = staged.file.write_all(content).and_then(|()| staged.file.sync_all());
+    written.map_err(|error| Failure::io("write", path, &error))?;
+    rename_new(&staged.staged, path)?;
+    staged.published = true;
+    Ok(())
 }
 
 /// Opens a file for reading. Nothing that would wait for somebody to write, such as a pipe, counts as a file.
@@ -333,8 +354,10 @@ mod tests {
         assert_eq!(failure.message, format!("`{}` exists already", target.display()));
         // As long as it is there, a later run knows whose the sidecars are.
         assert_eq!(std::fs::read(staged.path()).unwrap(), b"new");
+        assert!(!staged.has_name());
         std::fs::remove_file(&target).unwrap();
         staged.publish().unwrap();
+        assert!(staged.has_name());
         drop(staged);
         assert_eq!(file_names(dir.path()).unwrap(), ["a.sql.gz"]);
         assert_eq!(std::fs::read(&target).unwrap(), b"new");

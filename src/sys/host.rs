@@ -35,6 +35,8 @@ pub struct Host {
 impl Host {
     /// A host for a project folder; `state` is where journal and locks live.
     pub fn new(project: PathBuf, state: PathBuf, env: Env) -> Self {
+        let masker = Masker::new();
+        env.tell(&masker);
         let clock = Clock::new(env.value("LIFEBOAT_NOW"));
         Self {
             began: clock.now(),
@@ -43,7 +45,7 @@ impl Host {
             clock,
             env,
             cancel: Cancel::new(),
-            masker: Masker::new(),
+            masker,
             runtime: OnceLock::new(),
             events: RwLock::new(None),
             alert: Mutex::new(None),

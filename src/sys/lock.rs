@@ -1,13 +1,17 @@
 //! One lock per target: a flock below the state folder, which the kernel frees with its process.
+//!
+//! Two projects, each with a state folder of its own, may share a folder of backups: that folder is locked itself too.
 
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::Target;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// A lock that is held; dropping it frees it.
 #[derive(Debug)]
@@ -49,10 +53,8 @@ impl Lock {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
                 let holder = holder.lines().next().unwrap_or_default().to_owned();
-                let failure = Failure::new(Code::Locked, format!("another run works on `{name}`"));
-                let failure =
-                    if holder.is_empty() { failure } else { failure.caused_by(format!("held by {holder}")) };
-                return Err(failure.hint("Wait until that run has ended; a lock never outlives its process."));
+                let holder = (!holder.is_empty()).then(|| format!("held by {holder}"));
+                return Err(taken(&name, holder.as_deref()));
             }
             Err(error) => return Err(Failure::io("lock", &path, &error.into())),
         }
@@ -63,6 +65,48 @@ impl Lock {
             .and_then(|()| writeln!(file, "run {run}, process {}", std::process::id()));
         tracing::debug!(target = name, "locked");
         Ok(Self { file })
+    }
+}
+
+fn taken(name: &str, holder: Option<&str>) -> Failure {
+    let failure = Failure::new(Code::Locked, format!("another run works on `{name}`"));
+    let failure = holder.into_iter().fold(failure, Failure::caused_by);
+    failure.hint("Wait until that run has ended; a lock never outlives its process.")
+}
+
+/// The folders that a run works in, each locked until the run ends, against runs of other projects too.
+#[derive(Debug, Default)]
+pub struct FolderLocks {
+    held: Mutex<BTreeMap<PathBuf, Lock>>,
+}
+
+impl FolderLocks {
+    /// Locks the folder itself, unless this run holds it already. One that is not there, or cannot be read, is left to
+    /// whoever makes or lists it.
+    ///
+    /// # Errors
+    /// `Locked` if another run holds it.
+    pub fn hold(&self, dir: &Path) -> Result<(), Failure> {
+        let real = crate::sys::fs::resolved(dir);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.contains_key(&real) || !real.is_dir() {
+            return Ok(());
+        }
+        let Ok(file) = File::open(&real) else { return Ok(()) };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                held.insert(real, Lock { file });
+                Ok(())
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(taken(&real.display().to_string(), Some("held by a run with another state folder")))
+            }
+            // Network file systems may know no such lock for folders; the one below the state folder still holds.
+            Err(error) => {
+                tracing::debug!(dir = %real.display(), %error, "the folder itself cannot be locked");
+                Ok(())
+            }
+        }
     }
 }
 
@@ -82,5 +126,23 @@ mod tests {
         drop(lock);
         take().unwrap();
         drop(inherited);
+    }
+
+    #[test]
+    fn a_folder_is_held_against_runs_with_another_state_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (FolderLocks::default(), FolderLocks::default());
+        one.hold(&dir.path().join("not there")).unwrap();
+        one.hold(dir.path()).unwrap();
+        one.hold(&dir.path().join(".")).unwrap();
+        let failure = other.hold(dir.path()).unwrap_err();
+        assert_eq!(failure.code, Code::Locked);
+        assert_eq!(
+            failure.message,
+            format!("another run works on `{}`", dir.path().canonicalize().unwrap().display())
+        );
+        assert_eq!(failure.causes, ["held by a run with another state folder"]);
+        drop(one);
+        other.hold(dir.path()).unwrap();
     }
 }

@@ -14,8 +14,8 @@ use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Suffixes of the files that stand beside a backup.
-pub const SIDECARS: [&str; 3] = [".sha256", ".json", ".globals.sql"];
+/// Suffixes of the files that stand beside a backup, in the order of removal: the manifest tells whose the others are.
+pub const SIDECARS: [&str; 3] = [".sha256", ".globals.sql", ".json"];
 
 /// A sidecar of a backup.
 pub fn sidecar(path: &Path, suffix: &str) -> PathBuf {
@@ -50,8 +50,11 @@ pub fn scan(dir: &Path) -> Result<Vec<Found>, Failure> {
         if name.starts_with('.') || SIDECARS.iter().any(|suffix| name.ends_with(suffix)) {
             continue;
         }
-        if let Some(one) = look(&dir.join(&name))? {
-            found.push(one);
+        let path = dir.join(&name);
+        match look(&path) {
+            Ok(one) => found.extend(one),
+            // One odd entry hides no other.
+            Err(failure) => found.extend(unseen(&path, name, &failure)),
         }
     }
     found.sort_by(|a, b| (a.backup.created, &a.backup.name).cmp(&(b.backup.created, &b.backup.name)));
@@ -69,27 +72,42 @@ pub fn look(path: &Path) -> Result<Option<Found>, Failure> {
     let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
         return Ok(None);
     };
-    let (manifest, oddity) = match read_manifest(path) {
+    let (manifest, mut oddity) = match read_manifest(path) {
         Ok(manifest) => (manifest, None),
         Err(failure) => (None, Some(failure.to_string())),
     };
+    // What was verified is the file that the manifest describes, and that is not this one.
+    if let Some(manifest) = &manifest {
+        oddity = (manifest.file != name)
+            .then(|| format!("its manifest belongs to {}", manifest.file))
+            .or_else(|| (manifest.size != metadata.len()).then(|| wrong_size(metadata.len(), manifest)));
+    }
+    let is_odd = oddity.is_some();
+    if manifest.is_none() && !is_odd {
+        oddity = read_sha256(path).err().map(|failure| failure.to_string());
+    }
     let backup = match &manifest {
         Some(manifest) => Backup {
             path: path.to_path_buf(),
             name,
             content: manifest.content,
             source: manifest.source.clone(),
+            selection: manifest.selection.clone(),
+            complete: manifest.unreadable.is_empty(),
             tag: manifest.tag.clone(),
             created: manifest.created,
             size: Later::Now(metadata.len()),
             raw_size: Later::Now(manifest.raw_size),
             sha256: Later::Now(Some(manifest.sha256.clone())),
-            verified: Later::Now(manifest.verified.as_ref().map(|verified| verified.intact)),
+            verified: Later::Now(match oddity {
+                Some(_) => Some(false),
+                None => manifest.verified.as_ref().map(|verified| verified.intact),
+            }),
         },
         None => match by_name(&name) {
             Some(named) => without_manifest(path, name, &metadata, named),
             // Its manifest says that it is a backup, so what the manifest hides is not to be overlooked.
-            None if oddity.is_some() => {
+            None if is_odd => {
                 let named = (name.clone(), modified(&metadata), content_by_name(&name));
                 without_manifest(path, name, &metadata, named)
             }
@@ -97,6 +115,10 @@ pub fn look(path: &Path) -> Result<Option<Found>, Failure> {
         },
     };
     Ok(Some(Found { backup, manifest, oddity }))
+}
+
+fn wrong_size(size: u64, manifest: &Manifest) -> String {
+    format!("it has {size} bytes, its manifest says {}", manifest.size)
 }
 
 /// The file at `path` as a backup, whatever its name; `None` if there is no such file.
@@ -117,6 +139,47 @@ pub fn look_at_any(path: &Path) -> Result<Option<Found>, Failure> {
     }
 }
 
+/// A file that cannot even be looked at; `None` if neither its name nor a manifest says that it is a backup.
+fn unseen(path: &Path, name: String, failure: &Failure) -> Option<Found> {
+    let (source, created, content) = by_name(&name).or_else(|| {
+        let manifest = read_manifest(path).ok()??;
+        Some((name.clone(), manifest.created, manifest.content))
+    })?;
+    let backup = Backup {
+        path: path.to_path_buf(),
+        name,
+        content,
+        source: Source::Named { name: source },
+        selection: None,
+        complete: true,
+        tag: String::new(),
+        created,
+        size: Later::Now(0),
+        raw_size: Later::Now(0),
+        sha256: Later::Now(None),
+        verified: Later::Now(Some(false)),
+    };
+    Some(Found { backup, manifest: None, oddity: Some(failure.to_string()) })
+}
+
+/// Names of backups in `dir` that are gone, though their manifests are there. One that is being published is not gone.
+pub fn orphans(dir: &Path) -> Result<Vec<String>, Failure> {
+    let names = crate::sys::fs::file_names(dir)?;
+    let mut orphans = Vec::new();
+    for file in names.iter().filter_map(|name| name.strip_suffix(".json")) {
+        let in_work = |name: &String| staged_name(name).is_some_and(|(target, _)| target == file);
+        if names.iter().any(|name| name == file || in_work(name)) {
+            continue;
+        }
+        let path = dir.join(file);
+        let is_ours = matches!(read_manifest(&path), Ok(Some(manifest)) if manifest.file == file);
+        if is_ours && !crate::sys::fs::exists(&path)? {
+            orphans.push(file.to_owned());
+        }
+    }
+    Ok(orphans)
+}
+
 fn without_manifest(
     path: &Path,
     name: String,
@@ -128,6 +191,8 @@ fn without_manifest(
         name,
         content,
         source: Source::Named { name: source },
+        selection: None,
+        complete: true,
         tag: String::new(),
         created,
         size: Later::Now(metadata.len()),
@@ -168,7 +233,11 @@ fn by_name(name: &str) -> Option<(String, DateTime<FixedOffset>, Content)> {
     let at = stem.len().checked_sub(16).filter(|at| stem.is_char_boundary(*at))?;
     let (source, stamp) = stem.split_at(at);
     let time = NaiveDateTime::parse_from_str(stamp, "_%Y%m%d_%H%M%S").ok()?;
-    let created = Local.from_local_datetime(&time).earliest()?.fixed_offset();
+    // An hour that summer time skips is none of this place's: whoever wrote it had another clock.
+    let created = match Local.from_local_datetime(&time).earliest() {
+        Some(created) => created.fixed_offset(),
+        None => time.and_utc().fixed_offset(),
+    };
     (!source.is_empty()).then(|| (source.to_owned(), created, content))
 }
 
@@ -225,11 +294,13 @@ pub fn sha256_line(name: &str, sha256: &str) -> String {
 pub struct Leftover {
     /// The staged file, to be removed last.
     pub staged: PathBuf,
+    /// The name that the file was to have, or had.
+    pub target: PathBuf,
     /// Sidecars of a backup that never got its name.
     pub sidecars: Vec<PathBuf>,
 }
 
-/// Leftovers in `dir`. The caller holds the folder's lock, so no live run owns them; `own` is the caller's run.
+/// Leftovers in `dir`; `own` is the caller's run. What a live run, perhaps of another project, still writes is none.
 pub fn leftovers(dir: &Path, own: &str) -> Result<Vec<Leftover>, Failure> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -241,12 +312,13 @@ pub fn leftovers(dir: &Path, own: &str) -> Result<Vec<Leftover>, Failure> {
         let entry = entry.map_err(|error| Failure::io("list", dir, &error))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let Some((target, run)) = staged_name(&name) else { continue };
-        if run.as_str() == own {
+        if run.as_str() == own || crate::sys::fs::is_being_written(&dir.join(&name)) {
             continue;
         }
         let target = dir.join(target);
         let mut sidecars = Vec::new();
-        if !crate::sys::fs::exists(&target)? {
+        let staged = dir.join(&name);
+        if !crate::sys::fs::exists(&target)? && are_sidecars_of(&staged, &target, &run) {
             for suffix in SIDECARS {
                 let at = sidecar(&target, suffix);
                 if crate::sys::fs::exists(&at)? {
@@ -254,10 +326,19 @@ pub fn leftovers(dir: &Path, own: &str) -> Result<Vec<Leftover>, Failure> {
                 }
             }
         }
-        found.push(Leftover { staged: dir.join(&name), sidecars });
+        found.push(Leftover { staged, target, sidecars });
     }
     found.sort_by(|a, b| a.staged.cmp(&b.staged));
     Ok(found)
+}
+
+/// Whether what stands beside `target` was written for the staged file: by the run that staged it, or, if rotation has
+/// hidden a backup under that name, for just that backup.
+fn are_sidecars_of(staged: &Path, target: &Path, run: &RunId) -> bool {
+    let Ok(Some(manifest)) = read_manifest(target) else { return false };
+    let hidden = || crate::sys::fs::size(staged).is_ok_and(|size| size == manifest.size);
+    target.file_name().is_some_and(|name| name.to_string_lossy() == manifest.file)
+        && (manifest.run == run.as_str() || hidden())
 }
 
 /// Target and run of a staged file's name `.TARGET.RUN.part`.
@@ -294,27 +375,118 @@ mod tests {
         }
     }
 
+    fn manifest(file: &str, run: &str, size: u64) -> String {
+        let text = format!(
+            r#"{{"version": 1, "file": "{file}", "content": "file", "source": {{"kind": "named", "name": "a"}},
+            "tag": "daily", "created": "2025-11-10T02:00:00Z", "run": "{run}", "size": {size}, "raw_size": 9,
+            "sha256": "ab", "compression": "gzip", "lifeboat": "0.1.0",
+            "verified": {{"at": "2025-11-10T02:00:00Z", "intact": true, "checks": []}}}}"#
+        );
+        serde_json::from_str::<Manifest>(&text).unwrap();
+        text
+    }
+
     #[test]
-    fn leftovers_are_found_with_their_sidecars() {
+    fn leftovers_are_found_with_their_own_sidecars_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str| std::fs::write(dir.path().join(name), "x").unwrap();
-        let dead = ".a.sql.gz.20251110-020000-abcdef.part";
-        let whole = ".b.sql.gz.20251110-020000-abcdef.part";
-        for name in
-            [dead, "a.sql.gz.json", "a.sql.gz.sha256", whole, "b.sql.gz", "b.sql.gz.json", "c.sql.gz.json"]
-        {
-            write(name);
-        }
-        write(".d.sql.gz.20251110-030000-zzzzzz.part");
-        let found = leftovers(dir.path(), "20251110-030000-zzzzzz").unwrap();
         let at = |name: &str| dir.path().join(name);
+        let (dead, later) = ("20251110-020000-abcdef", "20251112-020000-abcdef");
+        let staged = |file: &str| format!(".{file}.{dead}.part");
+        // Killed while it saved; while it published; hidden by rotation; beside another's manifest, a damaged one, none.
+        for (file, text, is_there) in [
+            ("a", Some(manifest("a", dead, 5)), false),
+            ("b", Some(manifest("b", dead, 1)), true),
+            ("c", Some(manifest("c", later, 1)), false),
+            ("d", Some(manifest("d", later, 5)), false),
+            ("e", Some(manifest("a", dead, 1)), false),
+            ("f", Some("{}".to_owned()), false),
+            ("g", None, false),
+        ] {
+            std::fs::write(at(&staged(file)), "x").unwrap();
+            std::fs::write(at(&format!("{file}.sha256")), "x").unwrap();
+            if let Some(text) = text {
+                std::fs::write(at(&format!("{file}.json")), text).unwrap();
+            }
+            if is_there {
+                std::fs::write(at(file), "x").unwrap();
+            }
+        }
+        std::fs::write(at(".h.20251110-030000-zzzzzz.part"), "x").unwrap();
+        let found = leftovers(dir.path(), "20251110-030000-zzzzzz").unwrap();
+        let expected: Vec<Leftover> = ["a", "b", "c", "d", "e", "f", "g"]
+            .iter()
+            .map(|file| Leftover {
+                staged: at(&staged(file)),
+                target: at(file),
+                sidecars: match *file {
+                    "a" | "c" => vec![at(&format!("{file}.sha256")), at(&format!("{file}.json"))],
+                    _ => vec![],
+                },
+            })
+            .collect();
+        assert_eq!(found, expected);
+        // A manifest whose backup is neither there nor on its way has lost it.
+        std::fs::write(at("i.json"), manifest("i", dead, 1)).unwrap();
+        std::fs::write(at("j.json"), manifest("i", dead, 1)).unwrap();
+        assert_eq!(orphans(dir.path()).unwrap(), ["i"]);
+    }
+
+    #[test]
+    fn what_is_odd_hides_nothing_and_proves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("a", "12345");
+        write("a.json", &manifest("a", "20251110-020000-abcdef", 5));
+        write("b", "1234");
+        write("b.json", &manifest("b", "20251110-020000-abcdef", 5));
+        write("c", "12345");
+        write("c.json", &manifest("a", "20251110-020000-abcdef", 5));
+        write("s_20251111_020000.sql", "");
+        write("s_20251111_020000.sql.sha256", "none");
+        std::os::unix::fs::symlink("t_20251112_020000.sql", dir.path().join("t_20251112_020000.sql"))
+            .unwrap();
+        let found = scan(dir.path()).unwrap();
+        let told: Vec<_> = found
+            .iter()
+            .map(|found| {
+                let oddity = found.oddity.clone().unwrap_or_default();
+                let oddity = oddity.replace(&format!("{}/", dir.path().display()), "");
+                let oddity = oddity.split(": ").next().unwrap_or_default().to_owned();
+                (found.backup.name.as_str(), found.backup.verified.as_now().copied().flatten(), oddity)
+            })
+            .collect();
+        let text = str::to_owned;
         assert_eq!(
-            found,
+            told,
             [
-                Leftover { staged: at(dead), sidecars: vec![at("a.sql.gz.sha256"), at("a.sql.gz.json")] },
-                Leftover { staged: at(whole), sidecars: vec![] },
+                ("a", Some(true), text("")),
+                ("b", Some(false), text("it has 4 bytes, its manifest says 5")),
+                ("c", Some(false), text("its manifest belongs to a")),
+                (
+                    "s_20251111_020000.sql",
+                    None,
+                    text("`s_20251111_020000.sql.sha256` holds no SHA-256 digest")
+                ),
+                ("t_20251112_020000.sql", Some(false), text("cannot look at `t_20251112_020000.sql`")),
             ]
         );
+    }
+
+    #[test]
+    fn what_is_still_being_written_is_no_leftover() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = || -> Vec<PathBuf> {
+            leftovers(dir.path(), "").unwrap().into_iter().map(|leftover| leftover.staged).collect()
+        };
+        let staged = crate::sys::fs::stage(&dir.path().join("a.sql.gz"), "20251110-020000-abcdef").unwrap();
+        assert_eq!(names(), Vec::<PathBuf>::new());
+        // Killed: the file stays, the lock goes.
+        let at = staged.path().to_path_buf();
+        let kept = dir.path().join("kept");
+        std::fs::hard_link(&at, &kept).unwrap();
+        drop(staged);
+        std::fs::rename(&kept, &at).unwrap();
+        assert_eq!(names(), [at]);
     }
 
     #[test]

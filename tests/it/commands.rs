@@ -281,7 +281,7 @@ fn a_run_is_told_and_recorded() {
             exit 0
             --- stderr
             02:00:00 hello run 20251110-020000-xxxxxx
-            02:00:00 parameters: 1 (name from --name)
+            02:00:00 parameters: name (name from --name)
             02:00:00 ▶ Say
             02:00:00 ℹ️  INFO - hello world, .
             02:00:00 ✔ Say (TIME)
@@ -300,7 +300,7 @@ fn a_run_is_told_and_recorded() {
             exit 0
             --- stdout
             02:00:00 hello run 20251110-020000-xxxxxx
-            02:00:00 parameters: 1 (name from --name)
+            02:00:00 parameters: name (name from --name)
             02:00:00 ▶ Say
             02:00:00 ℹ️  INFO - hello world, .
             02:00:00 ✔ Say (TIME)
@@ -313,7 +313,7 @@ fn a_run_is_told_and_recorded() {
             exit 0
             --- stdout
             2025-11-10 02:00:00 ℹ️  INFO - Run 20251110-020000-xxxxxx of hello begins
-            2025-11-10 02:00:00 ℹ️  INFO - parameters: 1 (name from --name)
+            2025-11-10 02:00:00 ℹ️  INFO - parameters: name (name from --name)
             2025-11-10 02:00:00 ℹ️  INFO - hello world, .
             2025-11-10 02:00:00 ✅ SUCCESS - Say completed in TIME
             2025-11-10 02:00:00 ✅ SUCCESS - Run completed in TIME

@@ -4,7 +4,7 @@ use crate::cluster::{database, psql};
 use crate::project::TestProject;
 use expect_test::expect;
 use flate2::read::MultiGzDecoder;
-use lifeboat::base::backup::Manifest;
+use lifeboat::base::backup::{Globals, Manifest};
 use sha2::{Digest as _, Sha256};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -90,7 +90,8 @@ fn put(project: &TestProject, name: &str, bytes: &[u8], sidecars: Sidecars) {
     let at = |suffix: &str| project.at(DIR).join(format!("{name}{suffix}"));
     std::fs::create_dir_all(project.at(DIR)).unwrap();
     std::fs::write(at(""), bytes).unwrap();
-    let mut manifest = Manifest { file: name.to_owned(), verified: None, ..original().manifest.clone() };
+    let mut manifest =
+        Manifest { file: name.to_owned(), verified: None, globals: None, ..original().manifest.clone() };
     if sidecars != Sidecars::Original {
         manifest.sha256 = sha256(bytes);
         manifest.size = bytes.len() as u64;
@@ -621,4 +622,27 @@ fn an_uncompressed_dump_is_verified_by_its_content() {
         empty: 12: `FILE` is not intact; FILE has the SHA-256 SHA256 instead of SHA256; FILE: the dump's end marker is missing; FILE has SIZE, its manifest says N
         empty, new sidecars: 12: `FILE` is not intact; FILE: the dump's end marker is missing
     "#]].assert_eq(&told);
+}
+
+#[test]
+fn the_roles_beside_a_dump_are_verified_too() {
+    let project = TestProject::new().playbook(
+        "one",
+        "const PLAYBOOK = #{ summary: \"One\", params: #{ path: #{ positional: true } } };\nstep \"Verify\" { verify(params.path); }",
+    );
+    put(&project, FILE, &original().bytes, Sidecars::Original);
+    assert!(original().manifest.globals.is_some());
+    let sql = "CREATE ROLE a;\n";
+    let globals = Globals { size: sql.len() as u64, sha256: sha256(sql.as_bytes()) };
+    let manifest = Manifest { globals: Some(globals), ..manifest(&project, FILE) };
+    let at = |suffix: &str| project.at(DIR).join(format!("{FILE}{suffix}"));
+    std::fs::write(at(".json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+    assert_eq!(verdict(&project, FILE), "12: `FILE` is not intact; FILE.globals.sql is missing");
+    std::fs::write(at(".globals.sql"), sql).unwrap();
+    assert_eq!(verdict(&project, FILE), "0: ");
+    std::fs::write(at(".globals.sql"), "CREATE ROLE b;\n").unwrap();
+    assert_eq!(
+        verdict(&project, FILE),
+        "12: `FILE` is not intact; FILE.globals.sql differs from the manifest"
+    );
 }

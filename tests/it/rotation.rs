@@ -392,6 +392,108 @@ fn a_proof_that_is_gone_stops_rotation() {
 }
 
 #[test]
+fn a_proof_that_changed_since_it_was_verified_stops_rotation() {
+    let mut project = project();
+    for day in ["2025-01-01", "2025-01-02", "2025-01-03"] {
+        project = on(project, day, &["make"]);
+    }
+    let newest = project.at("backups/b_20250103_020000.gz.raw");
+    // Of the same size, so only reading it tells.
+    std::fs::write(&newest, "cOntent").unwrap();
+    let ran = project.run(&["turn"]).exits(12);
+    expect![[r#"
+        exit 12
+        error: nothing was removed: `b_STAMP.gz.raw` has changed since it was verified
+          ——▶ playbooks/turn.rhai:6:28
+          │
+        6 │                 let gone = rotate("backups", options);
+          │                            ^
+        caused by: it has the SHA-256 SHA256, its manifest says SHA256
+        hint: Run `lifeboat run verify_backups`, then rotate again.
+        ✘ turn failed in step `Rotate` after TIME (exit 12)
+    "#]]
+    .assert_eq(&project.told(&ran));
+    assert_eq!(days(&project), ["0101", "0102", "0103"]);
+    // Of another size it is no proof at all, though its manifest says that it is intact.
+    std::fs::write(&newest, "cont").unwrap();
+    project.run(&["turn"]).exits(0);
+    assert_eq!(days(&project), ["0102", "0103"]);
+}
+
+#[test]
+fn verify_tells_of_what_cannot_be_read_and_of_what_is_gone_and_goes_on() {
+    let mut project = project();
+    for day in ["2025-01-01", "2025-01-02", "2025-01-03"] {
+        project = on(project, day, &["make"]);
+    }
+    // A folder cannot be read as a file, whoever asks.
+    std::fs::remove_file(project.at("backups/b_20250102_020000.gz.raw")).unwrap();
+    let project = project.playbook(
+        "it",
+        r#"
+        const PLAYBOOK = #{ summary: "A test" };
+        step "Verify" {
+            for n in 1..4 { print(verify(`backups/${n}`, #{ report_only: true }).intact); }
+            print(backups("backups").len());
+        }
+        "#,
+    );
+    for (name, day) in [("1", "01"), ("3", "03")] {
+        let at = |suffix: &str| project.at(format!("backups/b_202501{day}_020000.gz.raw{suffix}"));
+        std::fs::copy(at(""), project.at(format!("backups/{name}"))).unwrap();
+        std::fs::write(project.at(format!("backups/{name}.sha256")), std::fs::read(at(".sha256")).unwrap())
+            .unwrap();
+    }
+    std::fs::create_dir(project.at("backups/2")).unwrap();
+    let ran = project.run(&["it"]).exits(3);
+    expect![[r#"
+        exit 3
+        warning: `b_STAMP.gz.raw` is gone, only its sidecars are left
+        ! it completed with 1 warning in TIME
+    "#]]
+    .assert_eq(&project.told(&ran));
+}
+
+#[test]
+fn names_of_sidecars_are_no_names_of_backups() {
+    for suffix in [".sha256", ".json", ".globals.sql", ".part"] {
+        let text = format!(r#"step "x" {{ file("data").save("backups/a{suffix}"); }}"#);
+        let project = TestProject::new().file("data", "content").playbook("it", &text);
+        let ran = project.run(&["it"]).exits(2);
+        let told = project.told(&ran);
+        if suffix == ".part" {
+            expect![[r#"
+                exit 2
+                error: a backup cannot be called `a.part`
+                  ——▶ playbooks/it.rhai:2:25
+                  │
+                2 │ step "x" { file("data").save("backups/a.part"); }
+                  │                         ^
+                caused by: `.part` ends the names of files that stand beside backups
+                hint: Use a name that ends with what the file holds, for example `.sql.gz` or `.tar.gz`.
+                ✘ it failed in step `x` after TIME (exit 2)
+            "#]]
+            .assert_eq(&told);
+        }
+        assert!(told.contains(&format!("a backup cannot be called `a{suffix}`")), "{told}");
+        assert!(!project.at("backups").exists());
+    }
+}
+
+#[test]
+fn a_run_never_removes_what_it_has_made() {
+    let project = project().playbook(
+        "it",
+        r#"
+        step "Make" { for n in 0..2 { verify(file("data").save(`backups/b_2025010${n}_020000.gz.raw`, #{ tag: "daily" })); } }
+        step "Rotate" { print(rotate("backups", #{ keep_last: 1 }).removed); }
+        "#,
+    );
+    project.run(&["it"]).exits(0);
+    assert_eq!(days(&project), ["0100", "0101"]);
+}
+
+#[test]
 fn wrong_options_are_refused_before_or_while_it_runs() {
     let project = TestProject::new().file("backups/a", "");
     let mut told = String::new();

@@ -171,7 +171,7 @@ fn get(ctx: &NativeCallContext, url: &str, options: Map) -> Result<Dynamic, Rais
 fn safe_name(text: &str) -> String {
     let safe: String =
         text.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
-    let safe = safe.trim_start_matches('.');
+    let safe = safe.trim_start_matches(['.', '-']);
     // With its suffixes a name must stay below 255 bytes.
     let cut = safe.floor_char_boundary(120);
     if cut == 0 { "_".to_owned() } else { safe[..cut].to_owned() }
@@ -239,6 +239,8 @@ mod tests {
             ("We\"ird \\ Täble", "We_ird___Täble"),
             ("", "_"),
             ("...", "_"),
+            ("-rf", "rf"),
+            (".-.--shop-db", "shop-db"),
         ] {
             assert_eq!(safe_name(text), name);
         }

@@ -135,6 +135,7 @@ struct QueryOptions {
     timeout: Option<Period>,
     max_rows: Option<u64>,
     independent: bool,
+    as_superuser: bool,
 }
 
 fn settings(ctx: &NativeCallContext, options: Map) -> Result<Dynamic, Raised> {
@@ -170,6 +171,7 @@ fn ask(
     query.params = params.into_iter().map(|param| (!param.is_unit()).then(|| param.to_string())).collect();
     query.time_limit = options.timeout.map_or(query.time_limit, |Period(limit)| limit);
     query.row_limit = options.max_rows.unwrap_or(query.row_limit);
+    query.as_superuser = options.as_superuser;
     let context = RunContext::of(ctx)?;
     let answer = context.session()?.observe(&query, options.independent, place(ctx)).map_err(fault::raise)?;
     if answer.as_now().is_some_and(|answer| answer.superuser) && context.first_superuser_query() {
@@ -263,8 +265,9 @@ mod functions {
         ask(&ctx, db, sql, params, Map::new())
     }
 
-    /// Asks with values and with options `timeout`, `max_rows`, and `independent` (no earlier effect of the run can
-    /// change the answer).
+    /// Asks with values and with options `timeout`, `max_rows`, `independent` (no earlier effect of the run can change
+    /// the answer), and `as_superuser` (a superuser keeps its rights in place of those of `pg_read_all_data`; a dry run
+    /// does not ask it).
     #[rhai_fn(volatile, return_raw, name = "query")]
     pub fn query_with(
         ctx: NativeCallContext,

@@ -57,7 +57,8 @@ mod functions {
         say(&ctx, Level::Warn, message)
     }
 
-    /// Says that something went wrong, and goes on. To end the run, use `fail`: `error("No route to the standby")`.
+    /// Says that something went wrong, and goes on; the run completes with warnings. To end it, use `fail`:
+    /// `error("No route to the standby")`.
     #[rhai_fn(volatile, return_raw)]
     pub fn error(ctx: NativeCallContext, message: Dynamic) -> Result<(), Raised> {
         say(&ctx, Level::Error, message)

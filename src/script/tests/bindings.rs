@@ -21,7 +21,7 @@ fn lines_have_levels() {
         (Level::Info, "p"),
     ];
     assert_eq!(ran.lines(), lines.map(|(level, text)| (level, text.to_owned())));
-    assert_eq!(ran.warnings, ["1.0 GiB"]);
+    assert_eq!(ran.warnings, ["1.0 GiB", "e"]);
 }
 
 #[test]

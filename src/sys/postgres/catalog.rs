@@ -6,19 +6,20 @@ use crate::sys::postgres::connection::Session;
 use chrono::DateTime;
 use std::collections::BTreeMap;
 
-/// What [`system_identifier`] gives where the server does not tell it.
+/// What the answer of [`system_identifier`] begins with where the server does not tell it.
 pub const UNKNOWN_SYSTEM: &str = "unknown";
 
-/// The server's identifier, which a restored copy of the cluster keeps and no other cluster has; `unknown` where the
-/// server does not let this role ask, as some managed ones. Backups of two such servers then differ by the name of
-/// the database alone.
+/// The server's identifier, which a restored copy of the cluster keeps and no other cluster has; `unknown at HOST:PORT`
+/// where the server does not let this role ask, as some managed ones.
 ///
 /// # Errors
 /// Only if the connection breaks.
 pub fn system_identifier(session: &Session) -> Result<String, Failure> {
     match session.one("SELECT system_identifier FROM pg_control_system()") {
         Ok(row) => Ok(text(&row, 0)),
-        Err(failure) if failure.code == Code::Query => Ok(UNKNOWN_SYSTEM.to_owned()),
+        Err(failure) if failure.code == Code::Query => {
+            Ok(format!("{UNKNOWN_SYSTEM} at {}", session.settings().server()))
+        }
         Err(failure) => Err(failure),
     }
 }

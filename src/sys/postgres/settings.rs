@@ -7,7 +7,7 @@
 use crate::base::diagnostic::did_you_mean;
 use crate::base::event::What;
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::Target;
+use crate::base::plan::{Need, Target};
 use crate::base::secret::{Masker, Secret};
 use crate::sys::env::Env;
 use crate::sys::host::Host;
@@ -125,6 +125,15 @@ pub struct Settings {
     pub origin: Vec<(&'static str, String)>,
     /// What was found and is not used, and why.
     pub notes: Vec<String>,
+}
+
+impl Settings {
+    /// What the policy must allow before anybody connects: the host, unless the server is reached by a Unix socket.
+    pub fn needs(&self) -> Vec<Need> {
+        let host = (!self.host.starts_with('/')).then(|| self.host.clone());
+        let address = self.hostaddr.map(|address| address.to_string());
+        host.into_iter().chain(address).map(Need::Host).collect()
+    }
 }
 
 /// Resolves settings without connecting: options, then the environment, then defaults.

@@ -26,6 +26,11 @@ impl Digest {
         Some(Self(bytes))
     }
 
+    /// The digest of bytes in memory.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
     pub(super) fn of(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }

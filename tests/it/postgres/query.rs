@@ -29,7 +29,7 @@ fn rows_come_with_the_types_that_scripts_know() {
     let answer = ask(&settings(&database), "SELECT id, name FROM t ORDER BY id; -- done").unwrap();
     assert_eq!(answer.columns, ["id", "name"]);
     assert_eq!(answer.rows, [[Value::Int(1), Value::Text("é;--".into())], [Value::Int(2), Value::Null]]);
-    assert!(answer.superuser);
+    assert!(!answer.superuser);
     let answer = ask(
         &settings(&database),
         "SELECT count(*) AS n, true AS b, 1.50 AS d, '[1]'::jsonb AS j, 0.5::real AS f, ARRAY[1,2] AS a FROM t",
@@ -97,7 +97,7 @@ fn only_one_select_is_accepted() {
             "DECLARE CURSOR must not contain data-modifying statements in WITH (0A000)",
         ),
         ("SELECT 1 AS id INTO u", "SELECT ... INTO is not allowed here (42601)"),
-        ("SELECT nextval('s')", "cannot execute nextval() in a read-only transaction (25006)"),
+        ("SELECT nextval('s')", "permission denied for sequence s (42501)"),
         (
             "SELECT set_config('transaction_read_only', 'off', false)",
             "transaction read-write mode must be set before any query (25001)",
@@ -147,6 +147,20 @@ fn a_dry_run_asks_only_what_stands_in_the_playbook() {
     let mut query = Query::new(settings(&database), "SELECT 1 AS n");
     query.literal = false;
     assert_eq!(dry(&host()).observe(&query, false, None).unwrap(), Later::AfterRun);
+}
+
+#[test]
+fn a_superuser_reads_with_the_rights_of_a_reader() {
+    let database = database("reader");
+    let mut query = Query::new(settings(&database), "SELECT pg_reload_conf() AS done");
+    let failure = dry(&host()).observe(&query, false, None).unwrap_err();
+    assert_eq!(failure.causes[0], "permission denied for function pg_reload_conf (42501)");
+    assert!(failure.hints.iter().any(|hint| hint.contains("`as_superuser: true`")), "{failure:?}");
+    query.as_superuser = true;
+    assert_eq!(dry(&host()).observe(&query, false, None).unwrap(), Later::AfterRun);
+    psql(&database, "CREATE TABLE t AS SELECT 1 AS id; ALTER TABLE t ENABLE ROW LEVEL SECURITY");
+    let failure = ask(&settings(&database), "SELECT id FROM t").unwrap_err();
+    assert!(failure.causes[0].contains("row-level security"), "{failure}");
 }
 
 #[test]
