@@ -235,7 +235,7 @@ fn a_tree_that_is_not_there_or_holds_nothing_leaves_nothing() {
         error: no file below `PROJECT/tree` is to be archived
            ——▶ playbooks/tree.rhai:10:94
            │
-        10 │     let made = archive("tree", #{ include: params.include, exclude: params.exclude }).gzip().save(`out/t_${run_stamp()}.tar.gz`);
+        N │     let made = archive("tree", #{ include: params.include, exclude: params.exclude }).gzip().save(`out/t_${run_stamp()}.tar.gz`);
            │                                                                                              ^
         hint: Check `include` and `exclude`: patterns are relative to the root, and `**/` stands for any depth.
         ✘ tree failed in step `Archive` after TIME (exit 1)
@@ -247,7 +247,7 @@ fn a_tree_that_is_not_there_or_holds_nothing_leaves_nothing() {
         error: there is no folder `PROJECT/tree`
            ——▶ playbooks/tree.rhai:10:94
            │
-        10 │     let made = archive("tree", #{ include: params.include, exclude: params.exclude }).gzip().save(`out/t_${run_stamp()}.tar.gz`);
+        N │     let made = archive("tree", #{ include: params.include, exclude: params.exclude }).gzip().save(`out/t_${run_stamp()}.tar.gz`);
            │                                                                                              ^
         hint: Give `archive` an existing folder; relative paths begin at the project's root.
         ✘ tree failed in step `Archive` after TIME (exit 1)
@@ -258,7 +258,7 @@ fn a_tree_that_is_not_there_or_holds_nothing_leaves_nothing() {
         error: the pattern `../secret` cannot be understood
            ——▶ playbooks/tree.rhai:10:94
            │
-        10 │     let made = archive("tree", #{ include: params.include, exclude: params.exclude }).gzip().save(`out/t_${run_stamp()}.tar.gz`);
+        N │     let made = archive("tree", #{ include: params.include, exclude: params.exclude }).gzip().save(`out/t_${run_stamp()}.tar.gz`);
            │                                                                                              ^
         caused by: it leaves the archive's root
         hint: Patterns are globs relative to the archive's root: `*`, `?`, `[ab]`, `{a,b}`, and `**/` for any depth.
@@ -270,7 +270,7 @@ fn a_tree_that_is_not_there_or_holds_nothing_leaves_nothing() {
         error: the pattern `a[` cannot be understood
            ——▶ playbooks/tree.rhai:10:94
            │
-        10 │     let made = archive("tree", #{ include: params.include, exclude: params.exclude }).gzip().save(`out/t_${run_stamp()}.tar.gz`);
+        N │     let made = archive("tree", #{ include: params.include, exclude: params.exclude }).gzip().save(`out/t_${run_stamp()}.tar.gz`);
            │                                                                                              ^
         caused by: unclosed character class; missing ']'
         hint: Patterns are globs relative to the archive's root: `*`, `?`, `[ab]`, `{a,b}`, and `**/` for any depth.

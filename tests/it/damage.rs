@@ -418,7 +418,7 @@ fn the_result_is_shown_and_recorded() {
         error: `shop_db_STAMP.sql.gz` is not intact
           ——▶ playbooks/one.rhai:3:17
           │
-        3 │ step "Verify" { verify(params.path); }
+        N │ step "Verify" { verify(params.path); }
           │                 ^
         caused by: shop_db_STAMP.sql.gz is damaged at byte N: its checksum does not match
         caused by: shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256
@@ -434,11 +434,11 @@ fn the_result_is_shown_and_recorded() {
         exit 12
         warning: shop_db_STAMP.sql.gz: shop_db_STAMP.sql.gz is damaged at byte N: its checksum does not match; shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256
         error: 1 of 1 backups are not intact: shop_db_STAMP.sql.gz
-           ——▶ std/backup:93:13
+           ——▶ std/backup:N
            │
-        93 │             fail(#{
+        N │             fail(#{
            │             ^
-        while calling `std/backup::verify_all` at playbooks/verify_backups.rhai:25:13
+        while calling `std/backup::verify_all` at playbooks/verify_backups.rhai:N
         hint: Keep the damaged files for inquiry, and make a fresh backup now: lifeboat run backup_all
         ✘ verify_backups failed in step `Report` after TIME (exit 12)
     "#]]
@@ -487,11 +487,11 @@ fn one_broken_sidecar_hides_no_other_backup() {
         ✘ Report failed (TIME)
         warning: b_STAMP.sql.gz: `PROJECT/backups/database/b_STAMP.sql.gz.sha256` holds no SHA-256 digest; b_STAMP.sql.gz.json is missing
         error: 1 of 2 backups are not intact: b_STAMP.sql.gz
-           ——▶ std/backup:93:13
+           ——▶ std/backup:N
            │
-        93 │             fail(#{
+        N │             fail(#{
            │             ^
-        while calling `std/backup::verify_all` at playbooks/verify_backups.rhai:25:13
+        while calling `std/backup::verify_all` at playbooks/verify_backups.rhai:N
         hint: Keep the damaged files for inquiry, and make a fresh backup now: lifeboat run backup_all
         ✘ verify_backups failed in step `Report` after TIME (exit 12)
     "#]].assert_eq(&project.steady(&ran.stderr));
@@ -530,7 +530,7 @@ fn in_a_folder_that_cannot_be_written_the_result_is_told_and_not_recorded() {
         error: `shop_db_STAMP.sql.gz` is not intact
           ——▶ playbooks/one.rhai:3:17
           │
-        3 │ step "Verify" { verify(params.path); }
+        N │ step "Verify" { verify(params.path); }
           │                 ^
         caused by: shop_db_STAMP.sql.gz is cut off at byte N
         caused by: shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256
@@ -568,7 +568,7 @@ fn what_is_no_file_is_refused_at_once() {
         error: cannot read `PROJECT/backups/database`
           ——▶ playbooks/one.rhai:3:17
           │
-        3 │ step "Verify" { verify(params.path); }
+        N │ step "Verify" { verify(params.path); }
           │                 ^
         caused by: it is a folder
         ✘ one failed in step `Verify` after TIME (exit 1)

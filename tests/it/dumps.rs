@@ -57,12 +57,12 @@ fn without_pg_dump_it_says_where_it_looked() {
     expect![[r#"
         exit 1
         error: `pg_dump` is not in `PROJECT/bin`, which LIFEBOAT_PG_BINDIR names
-          ——▶ std/backup:8:5
+          ——▶ std/backup:N
           │
-        8 │     require_pg_dump(db);
+        N │     require_pg_dump(db);
           │     ^
-        while calling `std/backup::check_database` at std/backup:29:9
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::check_database` at std/backup:N
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         hint: Set LIFEBOAT_PG_BINDIR to the folder that holds `pg_dump`, or unset it.
         ✘ backup_database failed in step `Pre-flight checks` after TIME (exit 1)
     "#]]
@@ -74,7 +74,7 @@ fn without_pg_dump_it_says_where_it_looked() {
         error: `pg_dump` is not in `PROJECT/bin`, which LIFEBOAT_PG_BINDIR names
           ——▶ playbooks/bare.rhai:2:32
           │
-        2 │ step "Dump" { dump(postgres()).save("backups/database/x.sql"); }
+        N │ step "Dump" { dump(postgres()).save("backups/database/x.sql"); }
           │                                ^
         hint: Set LIFEBOAT_PG_BINDIR to the folder that holds `pg_dump`, or unset it.
         ✘ bare failed in step `Dump` after TIME (exit 1)
@@ -90,12 +90,12 @@ fn a_pg_dump_older_than_the_server_is_refused() {
     expect![[r#"
         exit 1
         error: no `pg_dump` can dump a server of version MAJOR: all are older
-          ——▶ std/backup:8:5
+          ——▶ std/backup:N
           │
-        8 │     require_pg_dump(db);
+        N │     require_pg_dump(db);
           │     ^
-        while calling `std/backup::check_database` at std/backup:29:9
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::check_database` at std/backup:N
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: the newest is 9.6.1, in `PROJECT/bin/pg_dump`
         hint: Install PostgreSQL's client programs of version MAJOR, on Debian and Ubuntu with `apt-get install postgresql-client-MAJOR`, or set LIFEBOAT_PG_BINDIR to the folder that holds them.
         ✘ backup_database failed in step `Pre-flight checks` after TIME (exit 1)
@@ -104,12 +104,12 @@ fn a_pg_dump_older_than_the_server_is_refused() {
     expect![[r#"
         exit 1
         error: cannot ask `PROJECT/bin/pg_dump` its version
-          ——▶ std/backup:8:5
+          ——▶ std/backup:N
           │
-        8 │     require_pg_dump(db);
+        N │     require_pg_dump(db);
           │     ^
-        while calling `std/backup::check_database` at std/backup:29:9
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::check_database` at std/backup:N
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: it printed `no version at all`
         hint: Repair that program, or set LIFEBOAT_PG_BINDIR to the folder of another installation.
         ✘ backup_database failed in step `Pre-flight checks` after TIME (exit 1)
@@ -119,12 +119,12 @@ fn a_pg_dump_older_than_the_server_is_refused() {
     expect![[r#"
         exit 1
         error: cannot ask `PROJECT/bin/pg_dump` its version
-          ——▶ std/backup:8:5
+          ——▶ std/backup:N
           │
-        8 │     require_pg_dump(db);
+        N │     require_pg_dump(db);
           │     ^
-        while calling `std/backup::check_database` at std/backup:29:9
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::check_database` at std/backup:N
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: No such file or directory (os error 2)
         hint: Repair that program, or set LIFEBOAT_PG_BINDIR to the folder of another installation.
         ✘ backup_database failed in step `Pre-flight checks` after TIME (exit 1)
@@ -172,75 +172,75 @@ fn whatever_pg_dump_does_wrong_nothing_is_published() {
         == fails at once
         exit 1
         error: `dump` of `DB at PGHOST:PGPORT as postgres` failed: `PROJECT/bin/pg_dump` exited with status 1
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: pg_dump: error: out of luck
         ✘ backup_database failed in step `Dump` after TIME (exit 1)
         == fails midway
         exit 1
         error: `dump` of `DB at PGHOST:PGPORT as postgres` failed: `PROJECT/bin/pg_dump` exited with status 1
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: pg_dump: error: the disk of the server is gone
         ✘ backup_database failed in step `Dump` after TIME (exit 1)
         == is killed midway
         exit 1
         error: `dump` of `DB at PGHOST:PGPORT as postgres` failed: `PROJECT/bin/pg_dump` was ended by signal 9 (SIGKILL)
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         ✘ backup_database failed in step `Dump` after TIME (exit 1)
         == is terminated midway
         exit 1
         error: `dump` of `DB at PGHOST:PGPORT as postgres` failed: `PROJECT/bin/pg_dump` was ended by signal 15 (SIGTERM)
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         ✘ backup_database failed in step `Dump` after TIME (exit 1)
         == fails behind the end
         exit 1
         error: `dump` of `DB at PGHOST:PGPORT as postgres` failed: `PROJECT/bin/pg_dump` exited with status 3
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         ✘ backup_database failed in step `Dump` after TIME (exit 1)
         == writes nothing
         exit 12
         error: the dump's end marker is missing
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: `pg_dump` ended well, but did not write all of the dump
         hint: Run again; if it stays, check `pg_dump` and what wraps it.
         ✘ backup_database failed in step `Dump` after TIME (exit 12)
         == ends well midway in a table
         exit 12
         error: what `pg_dump` wrote is no whole dump
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: the data of table `public.t`, which begins at line 41, has no end
         hint: Run again; if it stays, check `pg_dump` and what wraps it.
         ✘ backup_database failed in step `Dump` after TIME (exit 12)
         == ends well before the end marker
         exit 12
         error: the dump's end marker is missing
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: `pg_dump` ended well, but did not write all of the dump
         hint: Run again; if it stays, check `pg_dump` and what wraps it.
         ✘ backup_database failed in step `Dump` after TIME (exit 12)
         == writes what is no dump
         exit 12
         error: what `pg_dump` wrote is no whole dump
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: a statement with an open string, which begins at line 1, has no end
         hint: Run again; if it stays, check `pg_dump` and what wraps it.
         ✘ backup_database failed in step `Dump` after TIME (exit 12)
         == writes a command of psql
         exit 12
         error: line 1 of the dump holds the command `\! echo owned`
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         hint: No `pg_dump` writes that: look for an object with a line break in its name (CVE-2025-8715).
         ✘ backup_database failed in step `Dump` after TIME (exit 12)
         == writes rubbish and goes on
         exit 12
         error: what `pg_dump` wrote is no whole dump
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: line 1: a backslash command inside a statement
         hint: Run again; if it stays, check `pg_dump` and what wraps it.
         ✘ backup_database failed in step `Dump` after TIME (exit 12)
         == says a lot
         exit 1
         error: `dump` of `DB at PGHOST:PGPORT as postgres` failed: `PROJECT/bin/pg_dump` exited with status 1
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: line 2996 of many
         caused by: line 2997 of many
         caused by: line 2998 of many
@@ -258,11 +258,11 @@ fn a_failure_is_shown_in_full() {
     expect![[r#"
         exit 1
         error: `dump` of `DB at PGHOST:PGPORT as postgres` failed: `PROJECT/bin/pg_dump` exited with status 1
-           ——▶ std/backup:33:45
+           ——▶ std/backup:N
            │
-        33 │         dump(db).gzip(options.level).hash().save(path, #{ tag: options.tag })
+        N │         dump(db).gzip(options.level).hash().save(path, #{ tag: options.tag })
            │                                             ^
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: pg_dump: error: out of luck
         ✘ backup_database failed in step `Dump` after TIME (exit 1)
     "#]]
@@ -303,11 +303,11 @@ fn a_connection_that_the_server_ends_midway_fails_the_dump() {
     expect![[r#"
         exit 1
         error: `dump` of `DB at PGHOST:PGPORT as postgres` failed: `PROJECT/bin/pg_dump` exited with status 1
-           ——▶ std/backup:33:45
+           ——▶ std/backup:N
            │
-        33 │         dump(db).gzip(options.level).hash().save(path, #{ tag: options.tag })
+        N │         dump(db).gzip(options.level).hash().save(path, #{ tag: options.tag })
            │                                             ^
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: pg_dump: error: Dumping the contents of table "t" failed: PQgetCopyData() failed.
         caused by: pg_dump: detail: Error message from server: server closed the connection unexpectedly
         caused by: This probably means the server terminated abnormally
@@ -352,11 +352,11 @@ fn a_role_that_may_not_read_everything_is_told_what_it_lacks() {
     expect![[r#"
         exit 1
         error: `dump` of `DB at PGHOST:PGPORT as role_of_DB` failed: `BIN/pg_dump` exited with status 1
-           ——▶ std/backup:33:45
+           ——▶ std/backup:N
            │
-        33 │         dump(db).gzip(options.level).hash().save(path, #{ tag: options.tag })
+        N │         dump(db).gzip(options.level).hash().save(path, #{ tag: options.tag })
            │                                             ^
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: pg_dump: error: query failed: ERROR:  permission denied for table secret
         caused by: pg_dump: detail: Query was: LOCK TABLE public.secret IN ACCESS SHARE MODE
         hint: Let the role read everything: `GRANT pg_read_all_data TO role`, or back up as the database's owner.
@@ -382,11 +382,11 @@ fn rows_that_row_security_hides_fail_the_dump() {
     expect![[r#"
         exit 1
         error: `dump` of `DB at PGHOST:PGPORT as role_of_DB` failed: `BIN/pg_dump` exited with status 1
-           ——▶ std/backup:33:45
+           ——▶ std/backup:N
            │
-        33 │         dump(db).gzip(options.level).hash().save(path, #{ tag: options.tag })
+        N │         dump(db).gzip(options.level).hash().save(path, #{ tag: options.tag })
            │                                             ^
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: pg_dump: error: query failed: ERROR:  query would be affected by row-level security policy for table "t"
         caused by: pg_dump: detail: Query was: COPY public.t (id) TO stdout;
         hint: Rows are hidden from this role by row security: back up as a role with BYPASSRLS.
@@ -401,12 +401,12 @@ fn a_database_that_is_not_there_is_named() {
     expect![[r#"
         exit 1
         error: cannot connect to `no such database at PGHOST:PGPORT as postgres`
-          ——▶ std/backup:8:5
+          ——▶ std/backup:N
           │
-        8 │     require_pg_dump(db);
+        N │     require_pg_dump(db);
           │     ^
-        while calling `std/backup::check_database` at std/backup:29:9
-        while calling `std/backup::database` at playbooks/backup_database.rhai:20:20
+        while calling `std/backup::check_database` at std/backup:N
+        while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: database "no such database" does not exist
         hint: Correct the database's name; it came from DB_NAME.
         ✘ backup_database failed in step `Pre-flight checks` after TIME (exit 1)
@@ -446,7 +446,7 @@ fn parts_of_a_database_are_dumped_by_patterns() {
         error: `dump` of `DB at PGHOST:PGPORT as postgres` failed: `BIN/pg_dump` exited with status 1
           ——▶ playbooks/part.rhai:2:71
           │
-        2 │ step "Dump" { verify(dump(postgres(), #{ tables: ["absent"] }).gzip().save("backups/database/p.sql.gz")); }
+        N │ step "Dump" { verify(dump(postgres(), #{ tables: ["absent"] }).gzip().save("backups/database/p.sql.gz")); }
           │                                                                       ^
         caused by: pg_dump: error: no matching tables were found
         ✘ part failed in step `Dump` after TIME (exit 1)

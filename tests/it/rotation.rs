@@ -313,7 +313,7 @@ fn nothing_goes_when_the_new_backup_is_not_intact() {
         error: `b_STAMP.gz.raw` is not intact
           ——▶ playbooks/it.rhai:5:22
           │
-        5 │      step "Verify" { verify(made); } step "Rotate" { rotate("backups", #{ keep_last: 1 }); }
+        N │      step "Verify" { verify(made); } step "Rotate" { rotate("backups", #{ keep_last: 1 }); }
           │                      ^
         caused by: b_STAMP.gz.raw has the SHA-256 SHA256 instead of SHA256
         caused by: b_STAMP.gz.raw has SIZE, its manifest says 7
@@ -620,7 +620,7 @@ fn wrong_options_are_refused_before_or_while_it_runs() {
         error: `rotate` cannot be called with 1 argument
           ——▶ playbooks/it.rhai:2:12
           │
-        2 │ step "x" { rotate("backups"); }
+        N │ step "x" { rotate("backups"); }
           │            ^
         hint: It is called as `rotate(dir: text, options: map)`.
 
@@ -639,22 +639,22 @@ fn a_retention_that_keeps_nothing_is_refused_before_a_backup_is_made() {
     expect![[r#"
         --retention=0: exit 2
         error: a retention of 0 days keeps nothing
-           ——▶ std/backup:16:9
+           ——▶ std/backup:N
            │
-        16 │         fail(#{
+        N │         fail(#{
            │         ^
-        while calling `std/backup::check_retention` at std/backup:48:9
-        while calling `std/backup::config` at playbooks/backup_config.rhai:36:20
+        while calling `std/backup::check_retention` at std/backup:N
+        while calling `std/backup::config` at playbooks/backup_config.rhai:N
         hint: Keep backups for 1 day or more: --retention 30
         ✘ backup_config failed in step `Pre-flight checks` after TIME (exit 2)
         --retention=-3: exit 2
         error: a retention of -3 days keeps nothing
-           ——▶ std/backup:16:9
+           ——▶ std/backup:N
            │
-        16 │         fail(#{
+        N │         fail(#{
            │         ^
-        while calling `std/backup::check_retention` at std/backup:48:9
-        while calling `std/backup::config` at playbooks/backup_config.rhai:36:20
+        while calling `std/backup::check_retention` at std/backup:N
+        while calling `std/backup::config` at playbooks/backup_config.rhai:N
         hint: Keep backups for 1 day or more: --retention 30
         ✘ backup_config failed in step `Pre-flight checks` after TIME (exit 2)
         --retention=many: exit 2

@@ -78,7 +78,10 @@ fn what_others_made_is_verified_and_what_is_not_there_is_said() {
     project.run(&["verify", "dumps/nothing.sql.gz"]).exits(1).says("there are no backups at");
     project.run(&["verify", "dumps/notes"]).exits(12).says("notes.sha256 is missing");
     project.run(&["verify"]).exits(2).says("error: no backup is named\nhint: Name files or folders");
-    project.run(&["verify", "--all"]).exits(3).says("there are no backups in backups/database, backups/config");
+    project
+        .run(&["verify", "--all"])
+        .exits(3)
+        .says("there are no backups in backups/database, backups/config");
     project.run(&["verify", "--all", "x"]).exits(2).says("cannot be used with");
     assert_eq!(
         project.run(&["backups", "dumps"]).exits(0).says("there are no backups in `dumps`").stdout,
