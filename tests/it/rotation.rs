@@ -414,7 +414,7 @@ fn a_proof_that_changed_since_it_was_verified_stops_rotation() {
         error: nothing was removed: `b_STAMP.gz.raw` has changed since it was verified
           ——▶ playbooks/turn.rhai:6:28
           │
-        6 │                 let gone = rotate("backups", options);
+        N │                 let gone = rotate("backups", options);
           │                            ^
         caused by: it has the SHA-256 SHA256, its manifest says SHA256
         hint: Run `lifeboat run verify_backups`, then rotate again.
@@ -475,7 +475,7 @@ fn names_of_sidecars_are_no_names_of_backups() {
                 error: a backup cannot be called `a.part`
                   ——▶ playbooks/it.rhai:2:25
                   │
-                2 │ step "x" { file("data").save("backups/a.part"); }
+                N │ step "x" { file("data").save("backups/a.part"); }
                   │                         ^
                 caused by: `.part` ends the names of files that stand beside backups
                 hint: Use a name that ends with what the file holds, for example `.sql.gz` or `.tar.gz`.
