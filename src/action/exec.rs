@@ -4,7 +4,7 @@ pub use crate::sys::exec::{Exec, ExecResult, Variable};
 
 use crate::action::{Action, Recorded};
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Effect, Later, Plan, Target, Touch};
+use crate::base::plan::{Effect, Later, Plan, Reconciled, Target, Touch, Was};
 use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
@@ -47,5 +47,9 @@ impl Action for Exec {
 
     fn execute(&self, _plan: &Plan<ExecResult>, effects: &Effects) -> Result<ExecResult, Failure> {
         self.run(effects.facts())
+    }
+
+    fn reconcile(_: &Was<ExecResult>, _: &Facts) -> Result<Reconciled<ExecResult>, Failure> {
+        Ok(Reconciled::NotDone)
     }
 }

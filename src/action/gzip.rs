@@ -3,7 +3,7 @@
 use crate::action::{Action, Recorded};
 use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
+use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Target, Touch, Was};
 use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::{Facts, Seen};
@@ -113,6 +113,10 @@ impl Action for Gzip {
             raw_size: Later::Now(written.raw_size),
             sha256: Later::Now(written.sha256.to_string()),
         })
+    }
+
+    fn reconcile(_: &Was<Gzipped>, _: &Facts) -> Result<Reconciled<Gzipped>, Failure> {
+        Ok(Reconciled::NotDone)
     }
 }
 

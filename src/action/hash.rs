@@ -3,7 +3,7 @@
 use crate::action::{Action, Recorded};
 use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
+use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Target, Touch, Was};
 use crate::sys::effects::Effects;
 use crate::sys::facts::{Facts, Seen};
 use crate::sys::fs;
@@ -90,5 +90,9 @@ impl Action for Hash {
             size: Later::Now(size),
             sha256: Later::Now(digest.to_string()),
         })
+    }
+
+    fn reconcile(_: &Was<Hashed>, _: &Facts) -> Result<Reconciled<Hashed>, Failure> {
+        Ok(Reconciled::NotDone)
     }
 }

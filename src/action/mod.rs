@@ -16,7 +16,7 @@ pub mod source;
 pub mod verify;
 
 use crate::base::failure::Failure;
-use crate::base::plan::{Need, Plan};
+use crate::base::plan::{Need, Plan, Reconciled, Was};
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use serde::Serialize;
@@ -57,4 +57,6 @@ pub trait Action: Send + Sync + 'static {
     fn plan(&self, facts: &Facts) -> Result<Plan<Self::Output>, Failure>;
     /// Carries out exactly `plan`.
     fn execute(&self, plan: &Plan<Self::Output>, effects: &Effects) -> Result<Self::Output, Failure>;
+    /// Finds out from facts what became of it in a run that was interrupted; changes nothing.
+    fn reconcile(was: &Was<Self::Output>, facts: &Facts) -> Result<Reconciled<Self::Output>, Failure>;
 }

@@ -3,7 +3,7 @@
 use crate::action::{Action, Recorded};
 use crate::base::event::Alert;
 use crate::base::failure::Failure;
-use crate::base::plan::{Effect, Later, Plan};
+use crate::base::plan::{Effect, Later, Plan, Reconciled, Was};
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::webhook::{self, WEBHOOK_URL};
@@ -59,5 +59,9 @@ impl Action for Notify {
             timestamp: facts.now().to_rfc3339_opts(chrono::SecondsFormat::Secs, false),
         });
         Ok(Notified { status: self.status.clone(), message: self.message.clone() })
+    }
+
+    fn reconcile(_: &Was<Notified>, _: &Facts) -> Result<Reconciled<Notified>, Failure> {
+        Ok(Reconciled::NotDone)
     }
 }

@@ -4,7 +4,7 @@ use crate::action::{Action, Recorded, leftovers};
 use crate::base::backup::Manifest;
 use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
+use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Target, Touch, Was};
 use crate::base::retention::{Keep, Removal, plan as retention};
 use crate::base::units;
 use crate::sys::effects::Effects;
@@ -184,6 +184,10 @@ impl Action for Rotate {
             effects.remove_backup(&intent, &removal.path)?;
         }
         Ok(planned.clone())
+    }
+
+    fn reconcile(_: &Was<Rotated>, _: &Facts) -> Result<Reconciled<Rotated>, Failure> {
+        Ok(Reconciled::NotDone)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::action::{Action, Recorded};
 use crate::base::backup::{Backup, Globals, MANIFEST_VERSION, Manifest};
 use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
+use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Target, Touch, Was};
 use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
@@ -163,6 +163,10 @@ impl Action for Save {
             complete: produced.unreadable.is_empty(),
             ..backup.clone()
         })
+    }
+
+    fn reconcile(_: &Was<Backup>, _: &Facts) -> Result<Reconciled<Backup>, Failure> {
+        Ok(Reconciled::NotDone)
     }
 }
 

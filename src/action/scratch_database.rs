@@ -3,7 +3,7 @@
 use crate::action::Action;
 use crate::action::scratch_postgres::create_database;
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Effect, Later, Plan, Target, Touch};
+use crate::base::plan::{Effect, Later, Plan, Reconciled, Target, Touch, Was};
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::postgres::settings::Settings;
@@ -47,5 +47,9 @@ impl Action for ScratchDatabase {
         let server = ScratchTarget { database: self.server.database.clone(), ..target.clone() };
         create_database(effects, &server, &self.name)?;
         Ok(target.clone())
+    }
+
+    fn reconcile(_: &Was<ScratchTarget>, _: &Facts) -> Result<Reconciled<ScratchTarget>, Failure> {
+        Ok(Reconciled::NotDone)
     }
 }

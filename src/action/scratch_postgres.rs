@@ -3,7 +3,7 @@
 use crate::action::{Action, Recorded};
 use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Effect, Later, Need, Plan};
+use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Was};
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::postgres::binaries;
@@ -69,6 +69,10 @@ impl Action for ScratchPostgres {
             load_sample(effects, &target, scale)?;
         }
         Ok(target)
+    }
+
+    fn reconcile(_: &Was<ScratchTarget>, _: &Facts) -> Result<Reconciled<ScratchTarget>, Failure> {
+        Ok(Reconciled::NotDone)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::action::{Action, Recorded};
 use crate::base::backup::{Backup, Content, Manifest, Verified};
 use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Effect, Later, Need, Plan, Target, Touch};
+use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Target, Touch, Was};
 use crate::base::units;
 use crate::sys::content::Reading;
 use crate::sys::effects::Effects;
@@ -132,6 +132,10 @@ impl Action for Verify {
             "Do not restore it. `lifeboat backups {} --verified` lists the intact ones.",
             parent(&facts.host().shown(&path))
         )))
+    }
+
+    fn reconcile(_: &Was<Verification>, _: &Facts) -> Result<Reconciled<Verification>, Failure> {
+        Ok(Reconciled::NotDone)
     }
 }
 

@@ -123,6 +123,30 @@ pub enum Touch {
     Changed(Target),
 }
 
+/// What became of an action in a run that was interrupted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reconciled<O> {
+    /// Its effect stands, and this is what it returned or would have returned.
+    Done(O),
+    /// Its effect is not there, or may safely be brought about once more.
+    NotDone,
+    /// Nobody can tell, in plain words: a person must look.
+    InDoubt(String),
+}
+
+/// What the journal holds of an action in a run that was interrupted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Was<O> {
+    /// The run's id.
+    pub run: String,
+    /// The plan, as it was shown.
+    pub plan: Plan<O>,
+    /// Whether it was begun.
+    pub begun: bool,
+    /// What it returned, if it ended well.
+    pub output: Option<O>,
+}
+
 /// The plan of one action. `O` is the action's output.
 ///
 /// It holds all that execution needs, and secrets by reference only, so it may be shown and recorded as it is.
@@ -150,6 +174,9 @@ pub struct Plan<O> {
     /// What it leaves behind.
     #[serde(default)]
     pub touches: Vec<Touch>,
+    /// The question that a person must say yes to before it is carried out.
+    #[serde(default)]
+    pub confirm: Option<String>,
     /// What execution will return.
     pub forecast: Later<O>,
 }
@@ -166,6 +193,7 @@ impl<O> Plan<O> {
             needs: Vec::new(),
             locks: Vec::new(),
             touches: Vec::new(),
+            confirm: None,
             forecast,
         }
     }
@@ -184,6 +212,7 @@ impl<O> Plan<O> {
             needs: self.needs.clone(),
             locks: self.locks.clone(),
             touches: self.touches.clone(),
+            confirm: self.confirm.clone(),
             forecast: match &self.forecast {
                 Later::Now(output) => serde_json::to_value(output).map_or(Later::AfterRun, Later::Now),
                 Later::AfterRun => Later::AfterRun,

@@ -2,7 +2,7 @@
 
 use crate::action::{Action, Recorded};
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Effect, Later, Plan, Target, Touch};
+use crate::base::plan::{Effect, Later, Plan, Reconciled, Target, Touch, Was};
 use crate::observe::Observation;
 use crate::script::bind::{known_text, observe, perform};
 use crate::script::context::Raised;
@@ -65,6 +65,10 @@ impl Action for Make {
 
     fn execute(&self, _: &Plan<Made>, _: &Effects) -> Result<Made, Failure> {
         Ok(Made(format!("made {}", self.name)))
+    }
+
+    fn reconcile(_: &Was<Made>, _: &Facts) -> Result<Reconciled<Made>, Failure> {
+        Ok(Reconciled::NotDone)
     }
 }
 
