@@ -33,6 +33,9 @@ pub struct Verification {
     pub checks: Vec<String>,
     /// What is wrong.
     pub problems: Vec<String>,
+    /// Names of the entries of an archive, the first ten thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entries: Vec<String>,
 }
 
 /// What is found about a file that cannot be read.
@@ -46,6 +49,7 @@ pub fn unread(path: &Path, failure: &Failure) -> Verification {
         sha256: String::new(),
         checks: Vec::new(),
         problems: vec![failure.to_string()],
+        entries: Vec::new(),
     }
 }
 
@@ -169,6 +173,7 @@ pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
         sha256: sha256.to_string(),
         checks,
         problems,
+        entries: read.names,
     })
 }
 
