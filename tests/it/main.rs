@@ -29,3 +29,4 @@ mod schedule;
 mod scratch;
 mod verify;
 mod watch;
+mod words;
