@@ -20,6 +20,7 @@ mod interrupt;
 mod journal;
 mod kill;
 mod notify;
+mod policy;
 mod postgres;
 mod preflight;
 mod project;
