@@ -26,7 +26,7 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
     ),
     ("Programs and services", &["exec", "http_get"]),
     ("Announcing", &["notify", "info", "warn", "success", "error"]),
-    ("Flow", &["fail", "retry", "env"]),
+    ("Flow", &["fail", "retry", "confirm", "env"]),
     (
         "Time, sizes and names",
         &["now", "run_stamp", "stamp", "duration", "bytes", "format", "file_name", "join"],
