@@ -27,5 +27,6 @@ mod receiver;
 mod rotation;
 mod schedule;
 mod scratch;
+mod swap;
 mod verify;
 mod watch;
