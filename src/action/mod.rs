@@ -14,6 +14,7 @@ pub mod scratch_database;
 pub mod scratch_postgres;
 pub mod source;
 pub mod verify;
+pub mod write;
 
 use crate::base::failure::Failure;
 use crate::base::plan::{Need, Plan, Reconciled, Was};
@@ -33,6 +34,7 @@ pub const NAMES: &[&str] = &[
     scratch_database::ScratchDatabase::NAME,
     scratch_postgres::ScratchPostgres::NAME,
     verify::Verify::NAME,
+    write::Write::NAME,
 ];
 
 /// An output that journal, resume and `--json` can hold.

@@ -104,7 +104,7 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
     }
     let Checked { program, header, findings } = checked;
     let resolved = header
-        .and_then(|header| Ok((values(&header.params, launch.given, host.env(), host.masker())?, header)));
+        .and_then(|header| Ok((values(&header.params, launch.given, &host.env(), host.masker())?, header)));
     let (values, header) = match resolved {
         Ok(resolved) => resolved,
         Err(failure) => return refused(failure, findings),

@@ -8,7 +8,10 @@ use crate::script::option_keys::Options;
 /// Families of functions, for documentation. A function that stands in none is listed last.
 pub const FAMILIES: [(&str, &[&str]); 8] = [
     ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
-    ("Keeping and checking", &["verify", "rotate", "backups", "latest", "restore", "extract", "copy"]),
+    (
+        "Keeping and checking",
+        &["verify", "rotate", "backups", "latest", "inspect", "restore", "extract", "copy"],
+    ),
     (
         "Databases",
         &["postgres", "query", "expect", "estimate", "databases", "scratch_postgres", "scratch_database"],
@@ -22,11 +25,12 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
             "require_pg_dump",
             "require_env",
             "disk_space",
+            "exists",
         ],
     ),
     ("Programs and services", &["exec", "http_get"]),
-    ("Announcing", &["notify", "info", "warn", "success", "error"]),
-    ("Flow", &["fail", "retry", "env"]),
+    ("Announcing", &["notify", "info", "warn", "success", "error", "write", "json"]),
+    ("Flow", &["fail", "retry", "env", "reread_env"]),
     (
         "Time, sizes and names",
         &["now", "run_stamp", "stamp", "duration", "bytes", "format", "file_name", "join"],
@@ -34,12 +38,13 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
 ];
 
 /// Functions that act on the world: they stand inside steps.
-pub const EFFECTS: [&str; 10] = [
+pub const EFFECTS: [&str; 11] = [
     "save",
     "rotate",
     "verify",
     "exec",
     "notify",
+    "write",
     "restore",
     "extract",
     "copy",

@@ -23,7 +23,12 @@ pub struct Findings {
     pub tables: Vec<TableContent>,
     /// Entries of an archive.
     pub entries: Option<u64>,
+    /// Names of the first [`MOST_NAMES`] entries of an archive, in their order.
+    pub names: Vec<String>,
 }
+
+/// So many names of entries are told; archives of configuration have fewer.
+pub const MOST_NAMES: usize = 10_000;
 
 /// Reads content that arrives in pieces.
 pub enum Reading {
@@ -153,7 +158,7 @@ fn difference(summary: &[TableContent], read: &[TableContent]) -> Option<String>
 /// The reading of an archive, by a thread of its own, since the tar reader pulls.
 pub struct TarReading {
     pipe: Option<SyncSender<Vec<u8>>>,
-    reader: JoinHandle<Result<u64, String>>,
+    reader: JoinHandle<Result<(u64, Vec<String>), String>>,
 }
 
 impl TarReading {
@@ -180,10 +185,11 @@ impl TarReading {
             .join()
             .map_err(|_| Failure::new(Code::Internal, "the reader of the archive panicked"))?;
         Ok(match read {
-            Ok(entries) => Findings {
+            Ok((entries, names)) => Findings {
                 complete: true,
                 checks: vec!["archive"],
                 entries: Some(entries),
+                names,
                 ..Findings::default()
             },
             Err(problem) => {
@@ -193,9 +199,10 @@ impl TarReading {
     }
 }
 
-fn read_tar(pieces: Pieces) -> Result<u64, String> {
+fn read_tar(pieces: Pieces) -> Result<(u64, Vec<String>), String> {
     let mut archive = tar::Archive::new(Tail::new(pieces));
     let mut entries = 0;
+    let mut names = Vec::new();
     let damaged = |error: io::Error| format!("the archive is damaged: {error}");
     let mut content_end = 0;
     for entry in archive.entries().map_err(damaged)? {
@@ -206,10 +213,17 @@ fn read_tar(pieces: Pieces) -> Result<u64, String> {
         let stored = if sparse { entry.header().entry_size().map_err(damaged)? } else { entry.size() };
         content_end = entry.raw_file_position() + stored.div_ceil(BLOCK) * BLOCK;
         entries += 1;
+        if names.len() < MOST_NAMES {
+            names.push(String::from_utf8_lossy(&entry.path_bytes()).into_owned());
+        }
     }
     let mut tail = archive.into_inner();
     io::copy(&mut tail, &mut io::sink()).map_err(damaged)?;
-    if tail.ends_behind(content_end) { Ok(entries) } else { Err("the archive's end is missing".to_owned()) }
+    if tail.ends_behind(content_end) {
+        Ok((entries, names))
+    } else {
+        Err("the archive's end is missing".to_owned())
+    }
 }
 
 /// The pieces as one stream.
@@ -291,6 +305,7 @@ mod tests {
         let whole = tar();
         let findings = read(Content::Tar, &whole);
         assert_eq!((findings.complete, findings.entries, findings.problems.len()), (true, Some(2), 0));
+        assert_eq!(findings.names, ["a", "b"]);
         // Cut behind the last entry, where its reader does not notice.
         let cut = read(Content::Tar, &whole[..whole.len() - 1024]);
         assert_eq!(cut.problems, ["the archive's end is missing"]);

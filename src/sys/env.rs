@@ -3,7 +3,7 @@
 use crate::base::failure::{Code, Failure};
 use crate::base::secret::{Masker, Secret};
 use percent_encoding::percent_decode_str;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Where the value of a variable came from.
@@ -38,21 +38,24 @@ impl Env {
         let process = std::env::vars_os()
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
             .collect();
-        let path = project.join(".env");
-        let mut dot_env = BTreeMap::new();
-        match dotenvy::from_path_iter(&path) {
-            Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(dotenvy::Error::Io(error)) => return Err(Failure::io("read", &path, &error)),
-            Err(error) => return Err(malformed(&path, &error)),
-            Ok(entries) => {
-                for entry in entries {
-                    // The error of a malformed line quotes the line, which may hold a secret.
-                    let (name, value) = entry.map_err(|error| malformed(&path, &error))?;
-                    dot_env.insert(name, value);
-                }
-            }
-        }
-        Ok(Self { process, dot_env })
+        Ok(Self { process, dot_env: dot_env(project)? })
+    }
+
+    /// The same variables of the process, with those that `PROJECT/.env` holds now.
+    ///
+    /// # Errors
+    /// As [`Env::load`].
+    pub fn reread(&self, project: &Path) -> Result<Self, Failure> {
+        Ok(Self { process: self.process.clone(), dot_env: dot_env(project)? })
+    }
+
+    /// Names of the variables whose values differ between two environments.
+    pub fn differs(&self, other: &Self) -> Vec<String> {
+        let names: BTreeSet<&String> = [&self.process, &self.dot_env, &other.process, &other.dot_env]
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .collect();
+        names.into_iter().filter(|name| self.value(name) != other.value(name)).cloned().collect()
     }
 
     /// An environment of just these variables.
@@ -104,6 +107,25 @@ impl Env {
     pub fn value(&self, name: &str) -> Option<&str> {
         self.get(name).map(|(value, _)| value)
     }
+}
+
+/// The variables of `PROJECT/.env`, if there is one.
+fn dot_env(project: &Path) -> Result<BTreeMap<String, String>, Failure> {
+    let path = project.join(".env");
+    let mut found = BTreeMap::new();
+    match dotenvy::from_path_iter(&path) {
+        Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(dotenvy::Error::Io(error)) => return Err(Failure::io("read", &path, &error)),
+        Err(error) => return Err(malformed(&path, &error)),
+        Ok(entries) => {
+            for entry in entries {
+                // The error of a malformed line quotes the line, which may hold a secret.
+                let (name, value) = entry.map_err(|error| malformed(&path, &error))?;
+                found.insert(name, value);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Whether the name of a variable says that its value is a secret: `PGPASSWORD`, `GITHUB_TOKEN`, `DATABASE_URL`.

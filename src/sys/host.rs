@@ -13,14 +13,14 @@ use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 /// The machine as one command of Lifeboat sees it.
 pub struct Host {
     project: PathBuf,
     state: PathBuf,
     clock: Clock,
-    env: Env,
+    env: RwLock<Arc<Env>>,
     cancel: Cancel,
     masker: Masker,
     began: DateTime<Local>,
@@ -43,7 +43,7 @@ impl Host {
             project,
             state,
             clock,
-            env,
+            env: RwLock::new(Arc::new(env)),
             cancel: Cancel::new(),
             masker,
             runtime: OnceLock::new(),
@@ -81,9 +81,22 @@ impl Host {
         &self.state
     }
 
-    /// The environment.
-    pub fn env(&self) -> &Env {
-        &self.env
+    /// The environment, as it was read last.
+    pub fn env(&self) -> Arc<Env> {
+        self.env.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Reads the project's `.env` again; returns the names of the variables whose values changed.
+    ///
+    /// # Errors
+    /// If it cannot be read, or a line of it is malformed; then nothing changes.
+    pub fn reread_env(&self) -> Result<Vec<String>, Failure> {
+        let before = self.env();
+        let now = before.reread(&self.project)?;
+        now.tell(&self.masker);
+        let changed = before.differs(&now);
+        *self.env.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);
+        Ok(changed)
     }
 
     /// The clock.

@@ -30,3 +30,4 @@ mod scratch;
 mod swap;
 mod verify;
 mod watch;
+mod words;

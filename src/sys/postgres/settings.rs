@@ -150,7 +150,7 @@ pub fn resolve(explicit: &Explicit, env: &Env, home: Option<&Path>) -> Result<Se
 /// As [`resolve`].
 pub fn resolve_for(host: &Host, explicit: &Explicit) -> Result<Settings, Failure> {
     let home = host.env().value("HOME").map(PathBuf::from);
-    let settings = resolve(explicit, host.env(), home.as_deref())?;
+    let settings = resolve(explicit, &host.env(), home.as_deref())?;
     settings.tell(host.masker());
     host.emit(What::Resolved {
         what: "postgres".to_owned(),
