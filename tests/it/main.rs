@@ -24,6 +24,7 @@ mod postgres;
 mod preflight;
 mod project;
 mod receiver;
+mod rollback;
 mod rotation;
 mod schedule;
 mod scratch;
