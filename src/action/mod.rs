@@ -8,6 +8,8 @@ pub mod gzip;
 pub mod hash;
 pub mod leftovers;
 pub mod notify;
+pub mod remove_database;
+pub mod rollback_database;
 pub mod rotate;
 pub mod save;
 pub mod scratch_database;
@@ -29,6 +31,8 @@ pub const NAMES: &[&str] = &[
     gzip::Gzip::NAME,
     hash::Hash::NAME,
     notify::Notify::NAME,
+    remove_database::RemoveDatabase::NAME,
+    rollback_database::RollbackDatabase::NAME,
     rotate::Rotate::NAME,
     save::Save::NAME,
     scratch_database::ScratchDatabase::NAME,
