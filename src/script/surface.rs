@@ -31,7 +31,7 @@ pub const FAMILIES: [(&str, &[&str]); 9] = [
     ),
     ("Programs and services", &["exec", "http_get"]),
     ("Announcing", &["notify", "info", "warn", "success", "error", "write", "json"]),
-    ("Flow", &["fail", "retry", "env", "reread_env"]),
+    ("Flow", &["fail", "retry", "confirm", "env", "reread_env"]),
     (
         "Time, sizes and names",
         &["now", "run_stamp", "stamp", "duration", "bytes", "format", "file_name", "join"],
