@@ -3,11 +3,13 @@
 pub mod archive;
 pub mod dump;
 pub mod exec;
+pub mod extract;
 pub mod file;
 pub mod gzip;
 pub mod hash;
 pub mod leftovers;
 pub mod notify;
+pub mod rollback_files;
 pub mod rotate;
 pub mod save;
 pub mod scratch_database;
@@ -26,9 +28,11 @@ use serde::de::DeserializeOwned;
 /// The names of all actions, in the order of their files. The contract tests demand a case of each.
 pub const NAMES: &[&str] = &[
     exec::Exec::NAME,
+    extract::Extract::NAME,
     gzip::Gzip::NAME,
     hash::Hash::NAME,
     notify::Notify::NAME,
+    rollback_files::RollbackFiles::NAME,
     rotate::Rotate::NAME,
     save::Save::NAME,
     scratch_database::ScratchDatabase::NAME,

@@ -10,7 +10,7 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
     ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
     (
         "Keeping and checking",
-        &["verify", "rotate", "backups", "latest", "inspect", "restore", "extract", "copy"],
+        &["verify", "rotate", "backups", "latest", "inspect", "restore", "extract", "rollback_files", "copy"],
     ),
     (
         "Databases",
@@ -38,7 +38,7 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
 ];
 
 /// Functions that act on the world: they stand inside steps.
-pub const EFFECTS: [&str; 11] = [
+pub const EFFECTS: [&str; 12] = [
     "save",
     "rotate",
     "verify",
@@ -47,6 +47,7 @@ pub const EFFECTS: [&str; 11] = [
     "write",
     "restore",
     "extract",
+    "rollback_files",
     "copy",
     "scratch_postgres",
     "scratch_database",

@@ -14,6 +14,7 @@ mod docs;
 mod doors;
 mod dumps;
 mod exec;
+mod extract;
 mod full_disk;
 mod house;
 mod interrupt;
