@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod dump;
 pub mod exec;
+pub mod extract;
 pub mod file;
 pub mod gzip;
 pub mod hash;
@@ -10,6 +11,7 @@ pub mod leftovers;
 pub mod notify;
 pub mod remove_database;
 pub mod rollback_database;
+pub mod rollback_files;
 pub mod rotate;
 pub mod save;
 pub mod scratch_database;
@@ -28,11 +30,13 @@ use serde::de::DeserializeOwned;
 /// The names of all actions, in the order of their files. The contract tests demand a case of each.
 pub const NAMES: &[&str] = &[
     exec::Exec::NAME,
+    extract::Extract::NAME,
     gzip::Gzip::NAME,
     hash::Hash::NAME,
     notify::Notify::NAME,
     remove_database::RemoveDatabase::NAME,
     rollback_database::RollbackDatabase::NAME,
+    rollback_files::RollbackFiles::NAME,
     rotate::Rotate::NAME,
     save::Save::NAME,
     scratch_database::ScratchDatabase::NAME,
