@@ -27,6 +27,7 @@ mod receiver;
 mod rotation;
 mod schedule;
 mod scratch;
+mod swap;
 mod verify;
 mod watch;
 mod words;
