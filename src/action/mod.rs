@@ -8,6 +8,7 @@ pub mod gzip;
 pub mod hash;
 pub mod leftovers;
 pub mod notify;
+pub mod restore;
 pub mod rotate;
 pub mod save;
 pub mod scratch_database;
@@ -29,6 +30,7 @@ pub const NAMES: &[&str] = &[
     gzip::Gzip::NAME,
     hash::Hash::NAME,
     notify::Notify::NAME,
+    restore::Restore::NAME,
     rotate::Rotate::NAME,
     save::Save::NAME,
     scratch_database::ScratchDatabase::NAME,

@@ -24,6 +24,7 @@ mod postgres;
 mod preflight;
 mod project;
 mod receiver;
+mod restore;
 mod rotation;
 mod schedule;
 mod scratch;
