@@ -8,7 +8,9 @@ pub mod gzip;
 pub mod hash;
 pub mod leftovers;
 pub mod notify;
+pub mod remove_database;
 pub mod restore;
+pub mod rollback_database;
 pub mod rotate;
 pub mod save;
 pub mod scratch_database;
@@ -30,7 +32,9 @@ pub const NAMES: &[&str] = &[
     gzip::Gzip::NAME,
     hash::Hash::NAME,
     notify::Notify::NAME,
+    remove_database::RemoveDatabase::NAME,
     restore::Restore::NAME,
+    rollback_database::RollbackDatabase::NAME,
     rotate::Rotate::NAME,
     save::Save::NAME,
     scratch_database::ScratchDatabase::NAME,

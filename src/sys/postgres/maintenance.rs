@@ -6,6 +6,7 @@ use crate::sys::postgres::catalog::{text, value};
 use crate::sys::postgres::connection::{Session, connect_to_any};
 use crate::sys::postgres::mark::{self, Kind, Mark};
 use crate::sys::postgres::quote::literal;
+use crate::sys::postgres::sessions::SESSION;
 use crate::sys::postgres::settings::Settings;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
@@ -139,6 +140,17 @@ impl Maintenance {
         Err(failure.hint("Wait until that run has ended; the lock never outlives its connection."))
     }
 
+    /// Whether somebody has the right to restore into `database` at this moment.
+    ///
+    /// # Errors
+    /// Those of the question to the server.
+    pub fn is_locked(&self, database: &str) -> Result<bool, Failure> {
+        let held = self
+            .session
+            .one(&format!("SELECT count(*) FROM pg_locks l WHERE {} AND l.granted", is_key(key(database))))?;
+        Ok(text(&held, 0) != "0")
+    }
+
     /// The database of that name, or `None`.
     pub fn find(&self, database: &str) -> Result<Option<Standing>, Failure> {
         Ok(self.standings(&format!("d.datname = {}", literal(database)))?.pop())
@@ -174,6 +186,17 @@ impl Maintenance {
                 .is_some_and(|mark| mark.kind == Kind::Kept && mark.run == run && mark.action == action)
         });
         Ok(marked.pop())
+    }
+
+    /// The sessions in a database, each in one line.
+    ///
+    /// # Errors
+    /// Those of the question to the server.
+    pub fn sessions_in(&self, oid: u32) -> Result<Vec<String>, Failure> {
+        let found = self.session.rows(&format!(
+            "SELECT {SESSION} FROM pg_stat_activity a WHERE datid = {oid} ORDER BY backend_start, pid"
+        ))?;
+        Ok(found.rows.iter().map(|row| text(row, 0)).collect())
     }
 
     /// A name that is free: `database`, cut to 63 bytes as far as needed, with `ending`, and a number if even that is taken.

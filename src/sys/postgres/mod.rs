@@ -1,5 +1,6 @@
 //! PostgreSQL: its programs, its servers, and the settings that lead to them.
 
+pub mod address;
 pub mod binaries;
 pub mod catalog;
 pub mod checks;

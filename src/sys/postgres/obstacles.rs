@@ -75,26 +75,11 @@ impl Maintenance {
     /// Those of the questions to the server.
     pub fn obstacles(&self, database: &str, bytes: Option<u64>) -> Result<Obstacles, Failure> {
         let standing = self.find(database)?;
-        let mut all = Obstacles::default();
-        if let Some(obstacle) = of_name(database, standing.as_ref()) {
-            // Nothing else matters of a database that is not to be touched.
-            all.found.push(obstacle);
+        let found = self.obstacles_of_renaming(database, standing.as_ref())?;
+        let mut all = Obstacles { found, unknown: Vec::new() };
+        // Nothing else matters of a database that is not to be touched.
+        if all.found.iter().any(|obstacle| obstacle.kind == ObstacleKind::Name) {
             return Ok(all);
-        }
-        if !self.may_create()? {
-            let user = &self.settings().user;
-            all.found.push(Obstacle {
-                kind: ObstacleKind::NoCreate,
-                what: format!("the role `{user}` may not make or rename databases"),
-                remedy: format!("As a superuser: `ALTER ROLE {} CREATEDB;`.", ident(user)),
-            });
-        }
-        if let Some(standing) = &standing {
-            all.found.extend(self.not_owner(standing));
-            all.found.extend(self.slots(database)?);
-            all.found.extend(self.subscriptions(standing)?);
-            all.found.extend(self.prepared(database)?);
-            all.found.extend(self.strange_sessions(standing)?);
         }
         let needed = bytes.or(standing.as_ref().and_then(|standing| standing.size));
         match self.free_space(standing.as_ref())? {
@@ -118,6 +103,37 @@ impl Maintenance {
             Err(why) => all.unknown.push(format!("whether the server's disk has enough space: {why}")),
         }
         Ok(all)
+    }
+
+    /// What stands in the way of giving the name `database` away, which `standing` has now.
+    ///
+    /// # Errors
+    /// Those of the questions to the server.
+    pub fn obstacles_of_renaming(
+        &self,
+        database: &str,
+        standing: Option<&Standing>,
+    ) -> Result<Vec<Obstacle>, Failure> {
+        if let Some(obstacle) = of_name(database, standing) {
+            return Ok(vec![obstacle]);
+        }
+        let mut found = Vec::new();
+        if !self.may_create()? {
+            let user = &self.settings().user;
+            found.push(Obstacle {
+                kind: ObstacleKind::NoCreate,
+                what: format!("the role `{user}` may not make or rename databases"),
+                remedy: format!("As a superuser: `ALTER ROLE {} CREATEDB;`.", ident(user)),
+            });
+        }
+        if let Some(standing) = standing {
+            found.extend(self.not_owner(standing));
+            found.extend(self.slots(database)?);
+            found.extend(self.subscriptions(standing)?);
+            found.extend(self.prepared(database)?);
+            found.extend(self.strange_sessions(standing)?);
+        }
+        Ok(found)
     }
 
     fn may_create(&self) -> Result<bool, Failure> {
