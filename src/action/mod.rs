@@ -10,6 +10,7 @@ pub mod hash;
 pub mod leftovers;
 pub mod notify;
 pub mod remove_database;
+pub mod restore;
 pub mod rollback_database;
 pub mod rollback_files;
 pub mod rotate;
@@ -35,6 +36,7 @@ pub const NAMES: &[&str] = &[
     hash::Hash::NAME,
     notify::Notify::NAME,
     remove_database::RemoveDatabase::NAME,
+    restore::Restore::NAME,
     rollback_database::RollbackDatabase::NAME,
     rollback_files::RollbackFiles::NAME,
     rotate::Rotate::NAME,

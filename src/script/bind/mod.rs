@@ -69,7 +69,8 @@ pub fn register(engine: &mut Engine) {
 
 /// Options of functions, each by the struct that its binding reads.
 pub fn options() -> Vec<Options> {
-    [backup::options(), command::options(), database::options(), files::options(), rollback::options()].concat()
+    [backup::options(), command::options(), database::options(), files::options(), rollback::options()]
+        .concat()
 }
 
 /// Hands an action to the session: its output, or what a dry run knows of it.
