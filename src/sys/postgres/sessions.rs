@@ -31,9 +31,12 @@ pub(super) fn end(
     stop: &Receiver<()>,
     blockers: &Mutex<Vec<Holder>>,
 ) -> u64 {
+    // The planner puts conditions into an order of its own: in one WHERE with them, sessions of other databases, and this
+    // one, were ended too.
     let sql = format!(
-        "SELECT pid FROM pg_stat_activity a WHERE datid IN ({}) AND pid <> pg_backend_pid() AND {ENDABLE} \
-         AND pg_terminate_backend(pid)",
+        "WITH them AS MATERIALIZED (SELECT pid FROM pg_stat_activity a \
+         WHERE datid IN ({}) AND pid <> pg_backend_pid() AND {ENDABLE}) \
+         SELECT pid FROM them WHERE pg_terminate_backend(pid)",
         list(oids)
     );
     let mut ended = BTreeSet::new();
