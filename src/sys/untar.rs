@@ -108,8 +108,8 @@ pub struct Item {
     pub mode: u32,
     /// Seconds and nanoseconds of its modification since 1970.
     pub modified: (i64, u32),
-    /// Numbers of its user and group.
-    pub owner: (u32, u32),
+    /// Numbers of its user and group, if it tells them.
+    pub owner: Option<(u32, u32)>,
     /// Whether it is wanted itself, and not only as the folder of something that is.
     pub taken: bool,
 }
@@ -475,18 +475,18 @@ fn stays_inside(name: &Path, to: &Path) -> Result<(), String> {
 struct Attributes {
     mode: u32,
     modified: (i64, u32),
-    owner: (u32, u32),
+    owner: Option<(u32, u32)>,
 }
 
 impl Attributes {
     fn of(entry: &mut tar::Entry<'_, Metered<Pieces>>) -> Result<Self, String> {
         let header = entry.header();
         let wrong = |error: io::Error| format!("has a header that cannot be understood: {error}");
-        let number =
-            |number: io::Result<u64>| number.map(|n| u32::try_from(n).unwrap_or(u32::MAX)).map_err(wrong);
         let mode = header.mode().map_err(wrong)? & 0o777;
-        let owner = (number(header.uid())?, number(header.gid())?);
-        let mut modified = (header.mtime().map_err(wrong)?.cast_signed(), 0);
+        // Blank fields are no rarity, and neither owner nor time is worth refusing an archive for.
+        let number = |number: io::Result<u64>| number.ok().and_then(|n| u32::try_from(n).ok());
+        let owner = number(header.uid()).zip(number(header.gid()));
+        let mut modified = (header.mtime().unwrap_or(0).cast_signed(), 0);
         let extensions = entry.pax_extensions().map_err(wrong)?;
         for extension in extensions.into_iter().flatten() {
             let extension = extension.map_err(wrong)?;

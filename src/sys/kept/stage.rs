@@ -70,10 +70,10 @@ impl Staging {
                 }
                 continue;
             };
-            let user = match (owner, root_user) {
-                (true, _) => Some(item.owner),
-                (false, true) => Some(self.owner_here(&item.name)?),
-                (false, false) => None,
+            let user = match item.owner.filter(|_| owner) {
+                Some(told) => Some(told),
+                None if root_user => Some(self.owner_here(&item.name)?),
+                None => None,
             };
             match &item.what {
                 What::Folder => {
