@@ -257,7 +257,7 @@ impl Reader<'_> {
                     self.archive,
                     format!("it holds more than {} entries", self.limits.entries),
                 )
-                .hint("If it is meant to, raise the limit: `max_entries`."));
+                .hint("Nothing was written. If it is meant to, raise the limit: `max_entries`."));
             }
             if !entry.header().entry_type().is_pax_global_extensions() {
                 self.take(&mut entry, sink)?;
@@ -408,7 +408,7 @@ impl Reader<'_> {
                 (format!("it holds {times} its own size, {} and more", unit(self.most)), "`max_ratio`")
             };
             return Err(unsafe_archive(self.archive, why)
-                .hint(format!("If it is meant to, raise the limit: {hint}.")));
+                .hint(format!("Nothing was written. If it is meant to, raise the limit: {hint}.")));
         }
         let mut content = Hashed { inner: entry, hasher: Sha256::new(), read: 0 };
         if taken && sink.wants(name) {
