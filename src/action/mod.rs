@@ -9,6 +9,9 @@ pub mod gzip;
 pub mod hash;
 pub mod leftovers;
 pub mod notify;
+pub mod remove_database;
+pub mod restore;
+pub mod rollback_database;
 pub mod rollback_files;
 pub mod rotate;
 pub mod save;
@@ -32,6 +35,9 @@ pub const NAMES: &[&str] = &[
     gzip::Gzip::NAME,
     hash::Hash::NAME,
     notify::Notify::NAME,
+    remove_database::RemoveDatabase::NAME,
+    restore::Restore::NAME,
+    rollback_database::RollbackDatabase::NAME,
     rollback_files::RollbackFiles::NAME,
     rotate::Rotate::NAME,
     save::Save::NAME,

@@ -13,7 +13,7 @@ use serde::Serialize;
 ///
 /// With `--json`: an array of objects with `run`, `playbook`, `began` (RFC 3339), `state` (`running`, `killed` or `ended`),
 /// `exit` (the exit code, or null), `millis`, `bytes` (of the backups it made), `warnings`, `failure` (`code`, `message`,
-/// `causes`, `hints`, `at`, or null) and `notes` (what of the record cannot be read).
+/// `causes`, `hints`, `at`, or null), `owes` (blocks whose clean-up is owed) and `notes` (what of the record cannot be read).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only runs of this playbook
@@ -36,6 +36,7 @@ pub struct RunRow<'a> {
     bytes: u64,
     warnings: &'a [String],
     failure: Option<&'a Failure>,
+    owes: &'a [String],
     notes: &'a [String],
 }
 
@@ -56,6 +57,7 @@ impl<'a> From<&'a RunSummary> for RunRow<'a> {
             bytes: run.bytes,
             warnings: &run.warnings,
             failure: run.failure.as_ref(),
+            owes: &run.owes,
             notes: &run.notes,
         }
     }
@@ -107,14 +109,15 @@ pub fn result(run: &RunSummary, paint: Paint) -> String {
         Some(failure) => format!("{word}: {}", in_short(failure)),
         None => word.to_owned(),
     };
+    let owing = |word: &str| format!("{word}{}", if run.owes.is_empty() { "" } else { ", owes a clean-up" });
     match run.state {
         RunState::Running => paint.hint("running"),
-        RunState::Killed => paint.error("killed"),
+        RunState::Killed => paint.error(&owing("killed")),
         RunState::Ended(Exit::Success) => paint.good("success"),
         RunState::Ended(Exit::Warnings) => paint.warning(&counted(run.warnings.len(), "warning")),
-        RunState::Ended(Exit::Interrupted) => paint.warning("interrupted"),
-        RunState::Ended(Exit::Terminated) => paint.warning("terminated"),
-        RunState::Ended(exit) => paint.error(&with(&format!("failed (exit {})", exit.code()))),
+        RunState::Ended(Exit::Interrupted) => paint.warning(&owing("interrupted")),
+        RunState::Ended(Exit::Terminated) => paint.warning(&owing("terminated")),
+        RunState::Ended(exit) => paint.error(&owing(&with(&format!("failed (exit {})", exit.code())))),
     }
 }
 
@@ -187,6 +190,7 @@ mod tests {
                   "trail": [],
                   "step": "Rotate"
                 },
+                "owes": [],
                 "notes": []
               },
               {
@@ -199,6 +203,7 @@ mod tests {
                 "bytes": 0,
                 "warnings": [],
                 "failure": null,
+                "owes": [],
                 "notes": []
               }
             ]

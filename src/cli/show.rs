@@ -85,6 +85,10 @@ fn text(
             source,
         ),
     };
+    if !summary.owes.is_empty() {
+        text +=
+            &format!("{} it owes a clean-up: run `lifeboat resume {}`\n", paint.warning("!"), run.letters());
+    }
     text
 }
 
@@ -177,36 +181,37 @@ mod tests {
             "abc",
             Global { json: true, ..Global::default() },
             expect![[r#"
-            {
-              "run": "20251110-020000-abcdef",
-              "playbook": "backup_config",
-              "began": "2025-11-10T02:00:00+00:00",
-              "state": "ended",
-              "exit": 0,
-              "millis": 222000,
-              "bytes": 0,
-              "warnings": [
-                "Announce: cannot connect"
-              ],
-              "failure": null,
-              "notes": [],
-              "events": [
                 {
-                  "time": "2025-11-10T02:00:00Z",
-                  "what": {
-                    "event": "run_ended",
-                    "exit": "success",
-                    "millis": 222000,
-                    "failure": null,
-                    "warnings": [
-                      "Announce: cannot connect"
-                    ],
-                    "value": null
-                  }
+                  "run": "20251110-020000-abcdef",
+                  "playbook": "backup_config",
+                  "began": "2025-11-10T02:00:00+00:00",
+                  "state": "ended",
+                  "exit": 0,
+                  "millis": 222000,
+                  "bytes": 0,
+                  "warnings": [
+                    "Announce: cannot connect"
+                  ],
+                  "failure": null,
+                  "owes": [],
+                  "notes": [],
+                  "events": [
+                    {
+                      "time": "2025-11-10T02:00:00Z",
+                      "what": {
+                        "event": "run_ended",
+                        "exit": "success",
+                        "millis": 222000,
+                        "failure": null,
+                        "warnings": [
+                          "Announce: cannot connect"
+                        ],
+                        "value": null
+                      }
+                    }
+                  ]
                 }
-              ]
-            }
-        "#]],
+            "#]],
         );
     }
 

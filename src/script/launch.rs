@@ -207,7 +207,10 @@ fn conduct(
         Ok(value) => (Some(value).filter(|value| !value.is_null()), None),
         Err(failure) => (None, Some(failure)),
     };
+    // Who said no knows it, and nothing was done.
+    let told = exit == Exit::Confirm && session.is_declined() && !session.has_acted();
     if launch.mode == Mode::Live
+        && !told
         && let Some((delivered, detail)) = alert_of(host, launch, exit, failure.as_ref(), &warnings)
         && let Some(record) = record
     {

@@ -6,7 +6,7 @@ use crate::script::known::Known;
 use crate::script::option_keys::Options;
 
 /// Families of functions, for documentation. A function that stands in none is listed last.
-pub const FAMILIES: [(&str, &[&str]); 8] = [
+pub const FAMILIES: [(&str, &[&str]); 9] = [
     ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
     (
         "Keeping and checking",
@@ -16,6 +16,7 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
         "Databases",
         &["postgres", "query", "expect", "estimate", "databases", "scratch_postgres", "scratch_database"],
     ),
+    ("Rolling back", &["rollback", "kept", "remove_database"]),
     (
         "Pre-flight checks",
         &[
@@ -30,7 +31,7 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
     ),
     ("Programs and services", &["exec", "http_get"]),
     ("Announcing", &["notify", "info", "warn", "success", "error", "write", "json"]),
-    ("Flow", &["fail", "retry", "env", "reread_env"]),
+    ("Flow", &["fail", "retry", "confirm", "env", "reread_env"]),
     (
         "Time, sizes and names",
         &["now", "run_stamp", "stamp", "duration", "bytes", "format", "file_name", "join"],
@@ -38,7 +39,7 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
 ];
 
 /// Functions that act on the world: they stand inside steps.
-pub const EFFECTS: [&str; 12] = [
+pub const EFFECTS: [&str; 14] = [
     "save",
     "rotate",
     "verify",
@@ -51,6 +52,8 @@ pub const EFFECTS: [&str; 12] = [
     "copy",
     "scratch_postgres",
     "scratch_database",
+    "rollback",
+    "remove_database",
 ];
 
 /// What playbooks are checked against.

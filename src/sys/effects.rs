@@ -7,11 +7,18 @@ use crate::sys::fs::{self, Staged};
 use crate::sys::kept::{self, Kept, Staging, State};
 use crate::sys::lock::FolderLocks;
 use crate::sys::postgres::binaries;
+use crate::sys::postgres::databases::{self, Doomed, NewDatabase};
+use crate::sys::postgres::maintenance::{Maintenance, Standing};
+use crate::sys::postgres::swap::{self, Swap, Swapped};
 use crate::sys::scratch::{ScratchCluster, ScratchOptions, ScratchTarget};
 use crate::sys::store;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long taking back a database may keep a run from ending.
+const WITHDRAWN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Writes intents durably; the journal implements it.
 pub trait IntentLog: Send + Sync {
@@ -54,6 +61,11 @@ impl Effects {
     /// The run this belongs to.
     pub fn run(&self) -> &str {
         &self.run
+    }
+
+    /// Number of the action in its run.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Records durably what is going to be destroyed or replaced.
@@ -116,6 +128,53 @@ impl Effects {
         let target = cluster.target("postgres");
         host.keep_scratch(cluster);
         Ok(target)
+    }
+
+    /// Makes an empty database from `template0` and marks it.
+    ///
+    /// # Errors
+    /// `Query` with the server's words, `Version` if the server does not know the locale's provider.
+    pub fn create_database(&self, maintenance: &Maintenance, new: &NewDatabase) -> Result<Standing, Failure> {
+        self.facts.cancel().check()?;
+        databases::create(maintenance, new)
+    }
+
+    /// Drops a database that Lifeboat has marked; one that is gone already is fine.
+    ///
+    /// # Errors
+    /// `Failed` if it has no mark or is another one by now, `Query` if it is in use and may not be forced.
+    pub fn drop_database(
+        &self,
+        _intent: &IntentToken,
+        maintenance: &Maintenance,
+        doomed: &Doomed,
+    ) -> Result<(), Failure> {
+        self.facts.cancel().check()?;
+        databases::drop(maintenance, doomed)
+    }
+
+    /// Takes back a database that this very action has made, after a failure or when the run is asked to end.
+    pub fn withdraw_database(&self, maintenance: &Maintenance, made: &Standing) {
+        let doomed = Doomed { name: made.name.clone(), oid: made.oid, force: true };
+        let session = maintenance.session();
+        session.see_through(true);
+        // A failure is being reported already; what stays behind is a leftover that the next restore removes.
+        let _ = session.limit(Some(WITHDRAWN_WITHIN)).and_then(|()| databases::drop(maintenance, &doomed));
+        session.see_through(false);
+    }
+
+    /// Gives a database the live name in one transaction, and keeps what had it.
+    ///
+    /// # Errors
+    /// Nothing has changed then, unless the failure says otherwise; it names what held on.
+    pub fn swap_databases(
+        &self,
+        _intent: &IntentToken,
+        maintenance: &Maintenance,
+        swap: &Swap,
+    ) -> Result<Swapped, Failure> {
+        self.facts.cancel().check()?;
+        swap::swap(maintenance, swap)
     }
 
     /// Removes a file; one that is gone already is fine.

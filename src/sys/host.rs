@@ -1,6 +1,7 @@
 //! What every part of one command shares: project, state, clock, environment, cancel token, masker, runtime, events.
 
 use crate::base::cancel::Cancel;
+use crate::base::confirm::{Answer, Asker};
 use crate::base::event::{Alert, Event, Events, Level, What};
 use crate::base::failure::{Code, Failure};
 use crate::base::secret::Masker;
@@ -26,6 +27,7 @@ pub struct Host {
     began: DateTime<Local>,
     runtime: OnceLock<tokio::runtime::Runtime>,
     events: RwLock<Option<Events>>,
+    asker: RwLock<Option<Arc<dyn Asker>>>,
     alert: Mutex<Option<Alert>>,
     troubled: AtomicBool,
     warnings: Mutex<Vec<String>>,
@@ -48,6 +50,7 @@ impl Host {
             masker,
             runtime: OnceLock::new(),
             events: RwLock::new(None),
+            asker: RwLock::new(None),
             alert: Mutex::new(None),
             troubled: AtomicBool::new(false),
             warnings: Mutex::default(),
@@ -146,6 +149,24 @@ impl Host {
     /// Sets who receives events.
     pub fn listen(&self, events: Events) {
         *self.events.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(events);
+    }
+
+    /// Sets who answers questions; without one nobody can be asked.
+    pub fn answered_by(&self, asker: Arc<dyn Asker>) {
+        *self.asker.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(asker);
+    }
+
+    /// Asks whether the run may go on; `None` when nobody can be asked. Fails when the run is asked to end meanwhile.
+    pub fn ask(&self, question: &str) -> Result<Option<Answer>, Failure> {
+        let asker = self.asker.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let Some(asker) = asker else { return Ok(None) };
+        let question = self.masker.mask(question);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new()
+            .name("lifeboat-asks".to_owned())
+            .spawn(move || tell.send(asker.ask(&question)))
+            .map_err(|error| Failure::new(Code::Internal, "cannot ask a question").caused_by(error))?;
+        Ok(self.wait(told)?.ok().flatten())
     }
 
     /// Emits an event, masked.

@@ -128,6 +128,16 @@ mod functions {
         again(&ctx, times, delay, &closure)
     }
 
+    /// Asks a person whether the run may go on: `confirm("Replace the live database?")`.
+    ///
+    /// Any other answer than yes ends the run with exit code 6, and so does a run in which nobody can be asked: one without a
+    /// terminal, with `--json`, or by schedule. `--yes` answers in advance. A dry run tells that it would ask.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn confirm(ctx: NativeCallContext, mut question: Dynamic) -> Result<(), Raised> {
+        let question = shown_text(&ctx, &mut question);
+        RunContext::of(&ctx)?.session()?.confirm(&question).map_err(fault::raise)
+    }
+
     /// Fails unless the condition holds: `expect(rows > 0, "the table `users` has rows")`.
     #[rhai_fn(volatile, return_raw)]
     pub fn expect(condition: bool, description: &str) -> Result<(), Raised> {
