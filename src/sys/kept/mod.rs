@@ -11,7 +11,8 @@
 //! ```
 //!
 //! The name is the state, so passing on to the next one is a rename, which needs no space on a full disk. `index.json`
-//! tells what stood aside when the places began to change: a file that still stands there has not moved yet. So whatever
+//! tells what stood aside when the places began to change: a file that still stands there has not moved yet. It knows
+//! beforehand what will stand aside when they are to change back, so that needs no space either. So whatever
 //! interrupts, each single file is known to be on the one side or on the other, and the rest can be finished or undone.
 
 mod compare;
@@ -89,8 +90,10 @@ impl Identity {
 pub struct Entry {
     /// Its name in the tree.
     pub name: Name,
-    /// What stood aside when the places began to change; nothing if it was to be taken away only.
+    /// What stood aside when files began to be put forward; nothing if it was to be taken away only.
     pub aside: Option<Identity>,
+    /// What stood aside when they began to be put back: what it had replaced, if anything.
+    pub replaced: Option<Identity>,
     /// SHA-256 of what was extracted, if it is a file.
     pub sha256: Option<String>,
     /// Its permissions, or where a link leads.
@@ -219,6 +222,11 @@ impl Kept {
 
     fn files(&self) -> PathBuf {
         self.at.join(FILES)
+    }
+
+    /// What stood aside of an entry when the places began to change.
+    fn aside(&self, entry: &Entry) -> Option<Identity> {
+        if self.state == State::Undoing { entry.replaced } else { entry.aside }
     }
 
     fn write_index(&self) -> Result<(), Failure> {
