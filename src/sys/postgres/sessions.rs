@@ -31,9 +31,11 @@ pub(super) fn end(
     stop: &Receiver<()>,
     blockers: &Mutex<Vec<Holder>>,
 ) -> u64 {
+    // The planner is free to ask conditions in any order, and would end every session of the server while it looks for those
+    // of one database: ending must stand outside of what is looked for.
     let sql = format!(
-        "SELECT pid FROM pg_stat_activity a WHERE datid IN ({}) AND pid <> pg_backend_pid() AND {ENDABLE} \
-         AND pg_terminate_backend(pid)",
+        "SELECT pid FROM (SELECT pid FROM pg_stat_activity a WHERE datid IN ({}) AND pid <> pg_backend_pid() \
+         AND {ENDABLE} OFFSET 0) found WHERE pg_terminate_backend(pid)",
         list(oids)
     );
     let mut ended = BTreeSet::new();
