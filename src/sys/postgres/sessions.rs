@@ -31,12 +31,11 @@ pub(super) fn end(
     stop: &Receiver<()>,
     blockers: &Mutex<Vec<Holder>>,
 ) -> u64 {
-    // The planner puts conditions into an order of its own: in one WHERE with them, sessions of other databases, and this
-    // one, were ended too.
+    // The planner is free to ask conditions in any order, and would end every session of the server while it looks for those
+    // of one database: ending must stand outside of what is looked for.
     let sql = format!(
-        "WITH them AS MATERIALIZED (SELECT pid FROM pg_stat_activity a \
-         WHERE datid IN ({}) AND pid <> pg_backend_pid() AND {ENDABLE}) \
-         SELECT pid FROM them WHERE pg_terminate_backend(pid)",
+        "SELECT pid FROM (SELECT pid FROM pg_stat_activity a WHERE datid IN ({}) AND pid <> pg_backend_pid() \
+         AND {ENDABLE} OFFSET 0) found WHERE pg_terminate_backend(pid)",
         list(oids)
     );
     let mut ended = BTreeSet::new();
