@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod cancel;
 pub mod diagnostic;
+pub mod drill;
 pub mod event;
 pub mod failure;
 pub mod ids;

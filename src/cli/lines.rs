@@ -34,7 +34,11 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
     }
     match what {
         What::RunBegun { run, playbook, mode, .. } => {
-            let dry = if *mode == Mode::DryRun { "dry run" } else { "run" };
+            let dry = match mode {
+                Mode::DryRun => "dry run",
+                Mode::Drill => "drill",
+                Mode::Live => "run",
+            };
             format!("{} {}\n", paint.heading(playbook), paint.faint(&format!("{dry} {run}")))
         }
         What::Resolved { what, value, from } => {
@@ -60,7 +64,12 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
         What::Intent { intent, .. } if detail == Detail::All => {
             paint.faint(&format!("  going to {intent}")) + "\n"
         }
-        What::Observed { .. }
+        What::Captured { what, why, .. } => {
+            format!("  {} {what} {}\n", paint.warning("not run:"), paint.faint(&format!("({why})")))
+        }
+        // It is told at the end, and as a whole.
+        What::Drilled(_)
+        | What::Observed { .. }
         | What::Output { .. }
         | What::Intent { .. }
         // A warning with its remedy tells of that too.

@@ -3,6 +3,7 @@
 use crate::base::event::{Event, What};
 use crate::base::failure::{Exit, Failure};
 use crate::base::ids::RunId;
+use crate::cli::drill;
 use crate::cli::global::Context;
 use crate::cli::history::RunRow;
 use crate::cli::lines::{Detail, lines};
@@ -59,7 +60,10 @@ fn text(
         .iter()
         .flat_map(|event| {
             let time = event.time.format("%H:%M:%S");
-            let lines = lines(&event.what, detail, paint);
+            let lines = match &event.what {
+                What::Drilled(verdict) => drill::text(verdict, &summary.playbook, paint),
+                what => lines(what, detail, paint),
+            };
             lines.lines().map(|line| format!("{time} {line}\n")).collect::<Vec<_>>()
         })
         .collect();
@@ -177,36 +181,38 @@ mod tests {
             "abc",
             Global { json: true, ..Global::default() },
             expect![[r#"
-            {
-              "run": "20251110-020000-abcdef",
-              "playbook": "backup_config",
-              "began": "2025-11-10T02:00:00+00:00",
-              "state": "ended",
-              "exit": 0,
-              "millis": 222000,
-              "bytes": 0,
-              "warnings": [
-                "Announce: cannot connect"
-              ],
-              "failure": null,
-              "notes": [],
-              "events": [
                 {
-                  "time": "2025-11-10T02:00:00Z",
-                  "what": {
-                    "event": "run_ended",
-                    "exit": "success",
-                    "millis": 222000,
-                    "failure": null,
-                    "warnings": [
-                      "Announce: cannot connect"
-                    ],
-                    "value": null
-                  }
+                  "run": "20251110-020000-abcdef",
+                  "playbook": "backup_config",
+                  "began": "2025-11-10T02:00:00+00:00",
+                  "state": "ended",
+                  "exit": 0,
+                  "millis": 222000,
+                  "bytes": 0,
+                  "warnings": [
+                    "Announce: cannot connect"
+                  ],
+                  "failure": null,
+                  "is_drill": false,
+                  "drill": null,
+                  "notes": [],
+                  "events": [
+                    {
+                      "time": "2025-11-10T02:00:00Z",
+                      "what": {
+                        "event": "run_ended",
+                        "exit": "success",
+                        "millis": 222000,
+                        "failure": null,
+                        "warnings": [
+                          "Announce: cannot connect"
+                        ],
+                        "value": null
+                      }
+                    }
+                  ]
                 }
-              ]
-            }
-        "#]],
+            "#]],
         );
     }
 

@@ -6,6 +6,7 @@
 //! one damaged page makes unreadable as a whole; an index, which would have to be kept in step.
 
 pub mod daily;
+pub mod drills;
 pub mod reader;
 pub mod retention;
 pub mod store;

@@ -1,6 +1,7 @@
 //! Recording one run.
 
-use crate::base::event::{Event, EventSink, What};
+use crate::base::drill::{Passed, Verdict};
+use crate::base::event::{Event, EventSink, Mode, What};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
 use crate::base::plan::Touch;
@@ -42,6 +43,9 @@ pub struct RunFile {
     /// Version of Lifeboat.
     #[serde(default)]
     pub lifeboat: String,
+    /// Whether it was a drill.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub drill: bool,
     /// Files as places name them, and where in the run's folder their text is kept.
     #[serde(default)]
     pub sources: BTreeMap<String, String>,
@@ -68,6 +72,25 @@ pub struct ExitFile {
     /// The failure that ended it.
     #[serde(default)]
     pub failure: Option<Failure>,
+    /// What a drill found out, in short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillResult>,
+}
+
+/// A drill in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillResult {
+    /// How it ended.
+    pub result: Passed,
+    /// The recovery time in milliseconds.
+    pub millis: u64,
+    /// Whether that is a lower bound.
+    pub at_least: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// `alert.json`: what became of the run's alert.
@@ -96,6 +119,8 @@ pub struct NewRun<'a> {
     pub source: &'a str,
     /// Modules: name as places say it, and text.
     pub modules: &'a [(String, String)],
+    /// Live, or a drill.
+    pub mode: Mode,
     /// What it may use when the journal's disk is full.
     pub reserve: Reserve,
 }
@@ -108,11 +133,13 @@ struct Tally {
     output: usize,
     ended: Option<(Option<u64>, Vec<String>, Option<Failure>)>,
     lost: Option<Failure>,
+    drill: Option<DrillResult>,
 }
 
 /// The record of a run that is going on. Dropped without [`RunRecord::end`], it is the record of a killed run.
 #[derive(Debug)]
 pub struct RunRecord {
+    run: RunId,
     files: RunFiles,
     clock: Clock,
     masker: Masker,
@@ -137,6 +164,7 @@ impl RunRecord {
             pid: state::process_id(),
             began: host.began().fixed_offset(),
             lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
+            drill: new.mode == Mode::Drill,
             sources,
         };
         files.push((RUN.into(), json(&about)?));
@@ -145,11 +173,17 @@ impl RunRecord {
         let files = RunFiles::create(host.state(), new.run, &files, new.reserve)?;
         state::top_up_host(host.state());
         Ok(Self {
+            run: new.run.clone(),
             files,
             clock: host.clock().clone(),
             masker: host.masker().clone(),
             tally: Mutex::default(),
         })
+    }
+
+    /// The run.
+    pub fn run(&self) -> &RunId {
+        &self.run
     }
 
     /// The run's folder.
@@ -179,6 +213,7 @@ impl RunRecord {
             bytes: tally.bytes,
             warnings,
             failure,
+            drill: tally.drill.take(),
         };
         drop(tally);
         self.files.write(EXIT, &json(&file)?)?;
@@ -240,6 +275,10 @@ impl Tally {
             What::Output { line, .. } => {
                 self.output = self.output.saturating_add(line.len());
                 return self.output <= OUTPUT_LIMIT;
+            }
+            What::Drilled(verdict) => {
+                let Verdict { result, millis, at_least, .. } = **verdict;
+                self.drill = Some(DrillResult { result, millis, at_least });
             }
             What::RunEnded { millis, warnings, failure, .. } => {
                 self.ended = Some((Some(*millis), warnings.clone(), failure.clone()));

@@ -15,6 +15,7 @@ pub mod lock;
 pub mod postgres;
 pub mod process;
 pub mod program;
+pub mod sandbox;
 pub mod scratch;
 #[cfg(test)]
 pub mod scripted_server;

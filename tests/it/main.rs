@@ -12,6 +12,7 @@ mod damage;
 mod diagnostics;
 mod docs;
 mod doors;
+mod drill;
 mod dumps;
 mod exec;
 mod full_disk;
