@@ -1,6 +1,6 @@
 //! `lifeboat drill`: a playbook rehearsed for real in a sandbox, and its verdict.
 
-use crate::base::drill::{Objective, Passed, RestoredData, Verdict};
+use crate::base::drill::{NotRehearsed, Objective, Passed, RestoredData, Verdict};
 use crate::base::event::{Mode, Outcome};
 use crate::base::failure::Exit;
 use crate::base::units;
@@ -80,7 +80,8 @@ pub fn text(verdict: &Verdict, playbook: &str, paint: Paint) -> String {
     };
     section("Steps", steps(verdict, paint));
     let missing = verdict.not_rehearsed.iter().map(|one| {
-        let step = if one.step.is_empty() { String::new() } else { format!(" in step `{}`", one.step) };
+        let is_told = one.step.is_empty() || one.what == rest_of(&one.step);
+        let step = if is_told { String::new() } else { format!(" in step `{}`", one.step) };
         format!("{}{step}: {}", one.what, one.why)
     });
     section("Not rehearsed", missing.collect());
@@ -106,8 +107,13 @@ pub fn recovery_time(verdict: &Verdict) -> String {
         return time;
     }
     let mut missing: Vec<&str> = Vec::new();
+    let others = |one: &NotRehearsed| {
+        verdict.not_rehearsed.iter().any(|other| other.step == one.step && other.what != one.what)
+    };
     for one in &verdict.not_rehearsed {
-        if !missing.contains(&one.what.as_str()) {
+        // Why a step was not carried to its end is told by what was captured in it.
+        let is_told = one.what == rest_of(&one.step) && others(one);
+        if !is_told && !missing.contains(&one.what.as_str()) {
             missing.push(&one.what);
         }
     }
@@ -118,7 +124,7 @@ pub fn recovery_time(verdict: &Verdict) -> String {
 }
 
 fn judged(objective: &Objective) -> String {
-    let limit = units::duration(Duration::from_millis(objective.limit_millis));
+    let limit = limit(objective.limit_millis);
     let whose = if objective.binding { "at most" } else { "objective" };
     let judged = match (objective.met, objective.reached_millis) {
         (Some(true), _) => "met",
@@ -127,6 +133,17 @@ fn judged(objective: &Objective) -> String {
         (None, None) => "not measured",
     };
     format!("{whose} {limit}: {judged}")
+}
+
+/// What a verdict calls the part of a step that was not rehearsed.
+fn rest_of(step: &str) -> String {
+    format!("the rest of step `{step}`")
+}
+
+/// A limit, as it is mostly given: `30 min`, `1 h`.
+fn limit(millis: u64) -> String {
+    let text = units::duration(Duration::from_millis(millis));
+    text.strip_suffix(" 0 s").or_else(|| text.strip_suffix(" 0 min")).map(str::to_owned).unwrap_or(text)
 }
 
 fn steps(verdict: &Verdict, paint: Paint) -> Vec<String> {

@@ -102,7 +102,7 @@ pub fn step_ended(step: &str, outcome: Outcome, millis: u64, paint: Paint) -> St
         Outcome::Tolerated => {
             format!("{} {step} {} {time}\n", paint.warning("!"), paint.warning("failed, the run goes on"))
         }
-        Outcome::Unknown => format!("? {step} is known only after the run {time}\n"),
+        Outcome::Unknown => format!("? {step} was not rehearsed to its end {time}\n"),
     }
 }
 

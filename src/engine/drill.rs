@@ -39,8 +39,8 @@ struct Seen {
     /// Actions that were carried out.
     acted: usize,
     data: Vec<RestoredData>,
-    /// Files of the backups that data came from, in the sandbox.
-    used: Vec<PathBuf>,
+    /// Files of the backups that data came from, in the sandbox, and their digests.
+    used: Vec<(PathBuf, String)>,
 }
 
 /// How the playbook's run in the sandbox ended.
@@ -53,10 +53,10 @@ pub struct Ended<'a> {
 }
 
 impl Rehearsal {
-    /// Notes that data was restored from the backup at `path`, a path of the sandbox.
-    pub fn restored(&self, path: &Path, data: RestoredData) {
+    /// Notes that data was restored from the backup at `path`, a path of the sandbox, with this digest.
+    pub fn restored(&self, path: &Path, sha256: &str, data: RestoredData) {
         let mut seen = self.seen();
-        seen.used.push(path.to_path_buf());
+        seen.used.push((path.to_path_buf(), sha256.to_owned()));
         seen.data.push(data);
     }
 
@@ -65,10 +65,11 @@ impl Rehearsal {
         let seen = self.seen();
         let terms = sandbox.terms();
         let millis = millis(ended.took);
-        let at_least = !seen.not_rehearsed.is_empty() || ended.failure.is_some();
+        let broken = sandbox.broken();
+        let at_least = !seen.not_rehearsed.is_empty() || ended.failure.is_some() || broken.is_some();
         let objectives = objectives(terms, millis, at_least, &seen.data);
         let mut reasons = Vec::new();
-        if let Some(failure) = sandbox.broken() {
+        if let Some(failure) = broken {
             reasons.push(failure.to_string());
         }
         if let Some(failure) = ended.failure {
@@ -109,9 +110,9 @@ impl Rehearsal {
     /// Writes into the manifests of the real backups that a drill restored them. It is left out where another run works
     /// in the folder, or the backup is not there any more as it was.
     pub fn mark(&self, host: &Host, sandbox: &Sandbox, run: &str) {
-        for path in &self.seen().used {
+        for (path, sha256) in &self.seen().used {
             let real = sandbox.original(path);
-            if let Err(failure) = mark(host, path, &real, run) {
+            if let Err(failure) = mark(host, &real, sha256, run) {
                 host.info(&format!(
                     "that `{}` was drilled is not in its manifest: {failure}",
                     host.shown(&real)
@@ -130,7 +131,11 @@ impl EventSink for Rehearsal {
         let mut seen = self.seen();
         match &event.what {
             What::StepEnded { step, outcome, millis, .. } => {
-                seen.steps.push(DrilledStep { step: step.clone(), outcome: *outcome, millis: *millis });
+                let within = |other: &str| other == step || other.starts_with(&format!("{step}/"));
+                let partly = seen.not_rehearsed.iter().any(|one| within(&one.step));
+                // A step that only went on without what was captured has not shown that it works.
+                let outcome = if *outcome == Outcome::Done && partly { Outcome::Unknown } else { *outcome };
+                seen.steps.push(DrilledStep { step: step.clone(), outcome, millis: *millis });
             }
             What::Captured { what, step, why } => {
                 seen.not_rehearsed.push(NotRehearsed {
@@ -157,7 +162,7 @@ impl EventSink for Rehearsal {
 /// The exit code of a drill, and the failure that it ends with.
 pub fn end(verdict: &Verdict, failure: Option<Failure>, warned: bool) -> (Exit, Option<Failure>) {
     match (verdict.result, failure) {
-        (_, Some(failure)) if failure.code.ends_the_run() => (failure.code.exit(), Some(failure)),
+        (_, Some(failure)) if was_broken_off(&failure) => (failure.code.exit(), Some(failure)),
         (Passed::Failed, Some(failure)) => (Exit::Drill, Some(failure)),
         (Passed::Failed, None) => {
             let mut failure = Failure::new(Code::Expectation, "the drill failed");
@@ -169,6 +174,11 @@ pub fn end(verdict: &Verdict, failure: Option<Failure>, warned: bool) -> (Exit, 
         }
         (_, failure) => (Exit::Success, failure),
     }
+}
+
+/// Whether somebody ended it: such a drill proves nothing.
+pub fn was_broken_off(failure: &Failure) -> bool {
+    matches!(failure.code, Code::Interrupted | Code::Terminated)
 }
 
 fn objectives(terms: &Terms, took: u64, at_least: bool, data: &[RestoredData]) -> Vec<Objective> {
@@ -232,14 +242,13 @@ fn notes(sandbox: &Sandbox) -> Vec<String> {
     notes
 }
 
-fn mark(host: &Host, path: &Path, real: &Path, run: &str) -> Result<(), Failure> {
+fn mark(host: &Host, real: &Path, sha256: &str, run: &str) -> Result<(), Failure> {
     let Some(dir) = real.parent().map(Path::to_path_buf) else { return Ok(()) };
     let _lock = Lock::take(host.state(), &Target::Path(dir.clone()), run)?;
     let folders = FolderLocks::default();
     folders.hold(&dir)?;
-    let (drilled, now) = (store::read_manifest(path)?, store::read_manifest(real)?);
-    let (Some(drilled), Some(mut manifest)) = (drilled, now) else { return Ok(()) };
-    if drilled.sha256 != manifest.sha256 || !fs::exists(real)? {
+    let Some(mut manifest) = store::read_manifest(real)? else { return Ok(()) };
+    if manifest.sha256 != sha256 || !fs::exists(real)? {
         return Ok(());
     }
     manifest.drilled = Some(Drilled { at: host.clock().now().fixed_offset(), run: run.to_owned() });

@@ -267,8 +267,8 @@ impl Session {
                 None => continue,
             };
             let path = self.host.shown(path);
-            return Err(Failure::new(Code::Unknown, format!("`{verb}` of `{path}` cannot be rehearsed"))
-                .caused_by(why));
+            let message = format!("`{verb}` of `{path}` cannot be rehearsed: {why}");
+            return Err(Failure::new(Code::Unknown, message));
         }
         Ok(())
     }

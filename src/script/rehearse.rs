@@ -70,7 +70,7 @@ fn in_sandbox(
     let sandbox = match Sandbox::make(host, run.as_str(), header.drill.clone()) {
         Ok(sandbox) => Arc::new(sandbox),
         Err(failure) => {
-            let exit = if failure.code.ends_the_run() { failure.code.exit() } else { Exit::Drill };
+            let exit = if drill::was_broken_off(&failure) { failure.code.exit() } else { Exit::Drill };
             finish(host, launch, record, exit, Some(&failure), &[], began);
             return (exit, Some(failure));
         }
@@ -105,7 +105,10 @@ fn in_sandbox(
     }
     host.emit(What::Drilled(Box::new(verdict.clone())));
     let kept = DrillRecord::new(run, &launch.playbook.name, host.began().fixed_offset(), exit, verdict);
-    if let Err(failure) = drills::keep(host.state(), &kept) {
+    // One that was broken off proves nothing, and hides nothing that an earlier one has proved.
+    if !failure.as_ref().is_some_and(drill::was_broken_off)
+        && let Err(failure) = drills::keep(host.state(), &kept)
+    {
         host.warn(&format!("the drill could not be kept as evidence: {failure}"));
     }
     finish(host, launch, record, exit, failure.as_ref(), &warnings, began);

@@ -87,7 +87,7 @@ impl Exec {
     /// Those of [`Command::run`]; `ProcessFailed` for another exit status than 0, if that is to be checked.
     pub fn run(&self, facts: &Facts) -> Result<ExecResult, Failure> {
         let command = match facts.host().sandbox() {
-            Some(sandbox) => sandbox.confined(self.command(facts), self, facts.host())?,
+            Some(sandbox) => sandbox.confined(self, facts.host())?.command(facts),
             None => self.command(facts),
         };
         let ended = command.run(facts.host()).map_err(|failure| match failure.code {

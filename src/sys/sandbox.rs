@@ -238,7 +238,10 @@ impl Sandbox {
 
     /// What is to be known about the scratch servers.
     pub fn notes(&self) -> Vec<String> {
-        self.servers().iter().flat_map(|server| server.notes.clone()).collect()
+        let dirs = self.files().copied.backups.clone();
+        let found: Vec<store::Found> =
+            dirs.iter().flat_map(|dir| store::scan(dir).unwrap_or_default()).collect();
+        self.servers().iter().flat_map(|server| server.all_notes(&found)).collect()
     }
 
     /// How long the sandbox has worked for itself: copying, starting servers, filling them. Not the playbook's time.

@@ -39,7 +39,7 @@ impl Loader for FromBackups {
                 continue;
             }
             self.fill(to, path, found.manifest.as_ref())?;
-            self.rehearsal.restored(path, told(&self.facts, &to.database, found));
+            self.rehearsal.restored(path, &verification.sha256, told(&self.facts, &to.database, found));
             return Ok(());
         }
         let failure = Failure::new(

@@ -6,7 +6,7 @@ use crate::sys::exec::{Exec, Variable};
 use crate::sys::fs;
 use crate::sys::host::Host;
 use crate::sys::postgres::settings::{Explicit, Settings, resolve};
-use crate::sys::process::{Command, Value};
+use crate::sys::process::Value;
 use crate::sys::sandbox::Sandbox;
 use crate::sys::sandbox::copy::lexical;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 /// Paths that lead out of a project and do no harm.
 const HARMLESS: [&str; 5] = ["/dev/null", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/urandom"];
+/// Variables that would lead a client to another server, whatever the rest says.
+const ELSEWHERE: [&str; 5] = ["PGSERVICE", "PGHOSTADDR", "PGSYSCONFDIR", "PGSSLROOTCERT", "PGCHANNELBINDING"];
 /// Where nobody listens: what programs are given when the environment names no database.
 const NOBODY: &str = "/dev/null/none";
 
@@ -43,40 +45,43 @@ impl Sandbox {
             || (real.starts_with(&root) && !real.starts_with(fs::resolved(&self.outside())))
     }
 
-    /// The command of a program that really runs: whatever it is told of databases is the scratch server's.
+    /// The program as it really runs: whatever it is told of databases is the scratch server's.
     ///
     /// # Errors
     /// Whatever keeps that server from starting.
-    pub fn confined(&self, mut command: Command, exec: &Exec, host: &Arc<Host>) -> Result<Command, Failure> {
+    pub fn confined(&self, exec: &Exec, host: &Arc<Host>) -> Result<Exec, Failure> {
         let settings = match resolve(&Explicit::default(), host.env(), self.real_home()) {
             Ok(settings) => Some(self.stand_in(host, &settings)?),
             Err(_) => None,
         };
         let variables = variables(settings.as_ref());
-        let url = variables.iter().find(|(name, _)| *name == "DATABASE_URL").map(|(_, value)| value.clone());
         // What the option `postgres` gives is a scratch server's already.
         let given = exec.env.get("PGHOST").is_some_and(|variable| match variable {
             Variable::Set(value) => self.is_socket_of_ours(value.expose()),
             Variable::Passed => false,
         });
-        for (name, value) in variables {
+        let mut confined = exec.clone();
+        confined.env.retain(|name, _| !ELSEWHERE.contains(&name.as_str()));
+        for (name, value) in &variables {
             if !(given && name.starts_with("PG")) {
-                command = command.env(name, value);
+                confined.env.insert((*name).to_owned(), Variable::Set(value.clone()));
             }
         }
-        for (name, variable) in &exec.env {
+        let url = variables.into_iter().find(|(name, _)| *name == "DATABASE_URL").map(|(_, value)| value);
+        for (name, variable) in &mut confined.env {
             let text = match variable {
-                Variable::Set(value) => value.expose().to_owned(),
-                Variable::Passed => host.env().value(name).unwrap_or_default().to_owned(),
+                Variable::Set(value) => value.expose(),
+                Variable::Passed => host.env().value(name).unwrap_or_default(),
             };
             if (text.contains("postgres://") || text.contains("postgresql://"))
                 && let Some(url) = &url
             {
-                command = command.env(name, url.clone());
+                *variable = Variable::Set(url.clone());
             }
         }
         let project = format!("lifeboat_drill_{}", self.letters);
-        Ok(command.env("COMPOSE_PROJECT_NAME", Value::Plain(project)))
+        confined.env.insert("COMPOSE_PROJECT_NAME".to_owned(), Variable::Set(Value::Plain(project)));
+        Ok(confined)
     }
 
     fn is_socket_of_ours(&self, host: &str) -> bool {
@@ -89,9 +94,7 @@ fn variables(settings: Option<&Settings>) -> Vec<(&'static str, Value)> {
     let plain = |text: &str| Value::Plain(text.to_owned());
     let mut all = vec![
         ("PGPASSFILE", plain(NOBODY)),
-        ("PGSERVICEFILE", plain("/dev/null")),
-        ("PGSERVICE", plain("")),
-        ("PGHOSTADDR", plain("")),
+        ("PGSERVICEFILE", plain(NOBODY)),
         ("PGSSLMODE", plain("disable")),
     ];
     let Some(settings) = settings else {

@@ -81,6 +81,12 @@ impl Taking<'_> {
         } else {
             let backups = from.parent().map(names_of_backups).transpose()?.unwrap_or_default();
             self.file(from, to, &metadata, &backups, &mut list);
+            for suffix in store::SIDECARS {
+                let sidecar = store::sidecar(from, suffix);
+                if let Ok(metadata) = std::fs::metadata(&sidecar) {
+                    self.file(&sidecar, &store::sidecar(to, suffix), &metadata, &backups, &mut list);
+                }
+            }
         }
         self.check_room(from, to, list.bytes)?;
         if let Some(parent) = to.parent() {

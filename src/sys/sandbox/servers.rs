@@ -59,6 +59,29 @@ impl Server {
         }
     }
 
+    /// What is to be known about it; `found` are all backups.
+    pub fn all_notes(&self, found: &[Found]) -> Vec<String> {
+        let others: BTreeSet<&str> = found
+            .iter()
+            .filter_map(|found| match &found.backup.source {
+                Source::Database { system, name } if Some(system) == self.system.as_ref() => {
+                    Some(name.as_str())
+                }
+                _ => None,
+            })
+            .filter(|name| !self.databases.contains(*name))
+            .collect();
+        let mut notes = self.notes.clone();
+        if !others.is_empty() {
+            let others = others.into_iter().collect::<Vec<_>>().join(", ");
+            notes.push(format!(
+                "the scratch server for {} went without {others}, which nobody named",
+                self.named
+            ));
+        }
+        notes
+    }
+
     /// Whether a client that takes `host` for the folder of a socket reaches it.
     pub fn is_at(&self, host: &str) -> bool {
         Path::new(host) == self.cluster.socket_dir()
