@@ -8,12 +8,15 @@ pub mod gzip;
 pub mod hash;
 pub mod leftovers;
 pub mod notify;
+pub mod remove_database;
+pub mod rollback_database;
 pub mod rotate;
 pub mod save;
 pub mod scratch_database;
 pub mod scratch_postgres;
 pub mod source;
 pub mod verify;
+pub mod write;
 
 use crate::base::failure::Failure;
 use crate::base::plan::{Need, Plan, Reconciled, Was};
@@ -28,11 +31,14 @@ pub const NAMES: &[&str] = &[
     gzip::Gzip::NAME,
     hash::Hash::NAME,
     notify::Notify::NAME,
+    remove_database::RemoveDatabase::NAME,
+    rollback_database::RollbackDatabase::NAME,
     rotate::Rotate::NAME,
     save::Save::NAME,
     scratch_database::ScratchDatabase::NAME,
     scratch_postgres::ScratchPostgres::NAME,
     verify::Verify::NAME,
+    write::Write::NAME,
 ];
 
 /// An output that journal, resume and `--json` can hold.

@@ -2,7 +2,7 @@
 
 use crate::base::failure::{Code, Failure};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// Why a run is asked to end.
@@ -17,7 +17,22 @@ pub enum Reason {
 #[derive(Debug, Default)]
 struct State {
     reason: AtomicU8,
+    /// The end was asked for more than once.
+    insisted: AtomicBool,
+    /// Clean-ups that go on although the end was asked for.
+    graces: AtomicUsize,
     notify: Notify,
+}
+
+/// Lets a clean-up go on; see [`Cancel::grace`].
+#[derive(Debug)]
+pub struct Grace(Arc<State>);
+
+impl Drop for Grace {
+    fn drop(&mut self) {
+        self.0.graces.fetch_sub(1, Ordering::SeqCst);
+        self.0.notify.notify_waiters();
+    }
 }
 
 /// Asks everything that shares it to end; cheap to clone and to poll.
@@ -30,18 +45,36 @@ impl Cancel {
         Self::default()
     }
 
-    /// Asks for the end. The first reason stays.
+    /// Asks for the end. The first reason stays; who asks again does not wait for clean-ups.
     pub fn cancel(&self, reason: Reason) {
         let value = match reason {
             Reason::Interrupted => 1,
             Reason::Terminated => 2,
         };
-        let _ = self.0.reason.compare_exchange(0, value, Ordering::SeqCst, Ordering::SeqCst);
+        let first = self.0.reason.compare_exchange(0, value, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if !first {
+            self.0.insisted.store(true, Ordering::SeqCst);
+        }
         self.0.notify.notify_waiters();
     }
 
-    /// Why the end was asked for, if it was.
+    /// Lets work go on although the end is asked for, as long as the value lives: for a clean-up.
+    #[must_use]
+    pub fn grace(&self) -> Grace {
+        self.0.graces.fetch_add(1, Ordering::SeqCst);
+        Grace(self.0.clone())
+    }
+
+    /// Whether a clean-up goes on.
+    pub fn has_grace(&self) -> bool {
+        self.0.graces.load(Ordering::SeqCst) > 0
+    }
+
+    /// Why the work has to end, if it has to.
     pub fn reason(&self) -> Option<Reason> {
+        if self.has_grace() && !self.0.insisted.load(Ordering::SeqCst) {
+            return None;
+        }
         match self.0.reason.load(Ordering::Relaxed) {
             0 => None,
             1 => Some(Reason::Interrupted),
@@ -81,5 +114,24 @@ impl Cancel {
             }
             notified.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_holds_the_end_back_until_it_is_asked_for_again() {
+        let cancel = Cancel::new();
+        let grace = cancel.grace();
+        cancel.cancel(Reason::Terminated);
+        assert_eq!(cancel.reason(), None);
+        drop(grace);
+        assert_eq!(cancel.reason(), Some(Reason::Terminated));
+        let _grace = cancel.grace();
+        assert_eq!(cancel.reason(), None);
+        cancel.cancel(Reason::Interrupted);
+        assert_eq!(cancel.reason(), Some(Reason::Terminated));
     }
 }

@@ -149,6 +149,39 @@ pub enum What {
         /// The plan.
         plan: Plan<serde_json::Value>,
     },
+    /// A person is asked whether the run may go on; a dry run only tells that it would ask.
+    Asked {
+        /// The step it stands in.
+        step: String,
+        /// The question.
+        question: String,
+    },
+    /// The question was answered, or given up.
+    Answered {
+        /// The question.
+        question: String,
+        /// Whether the run may go on.
+        yes: bool,
+        /// Who answered: `a person`, `--yes`, or why nobody did.
+        by: String,
+    },
+    /// A block begins whose clean-up must follow, whatever happens.
+    EnsureBegun {
+        /// Its path: that of the step it stands in, and `ensure` with its occurrence from the second on.
+        ensure: String,
+    },
+    /// Its clean-up begins.
+    CleanUpBegun {
+        /// Path of the block.
+        ensure: String,
+    },
+    /// Its clean-up ended.
+    CleanUpEnded {
+        /// Path of the block.
+        ensure: String,
+        /// What went wrong, if it did not end well: the clean-up is then still owed.
+        failure: Option<Failure>,
+    },
     /// An action begins.
     ActionBegun {
         /// Its NAME.

@@ -22,7 +22,7 @@ pub enum Exit {
     Partial,
     /// A drill failed or missed its objective.
     Drill,
-    /// A confirmation is needed and could not be asked for.
+    /// A person is needed: a question could not be asked, or was not answered with yes.
     Confirm,
     /// The policy refused.
     Policy,
@@ -104,7 +104,7 @@ pub enum Code {
     Journal,
     /// A value of a dry run is known only after the run.
     Unknown,
-    /// Needs a confirmation that could not be asked for.
+    /// Needs a person: a question that could not be asked, or was not answered with yes.
     Confirm,
     /// A defect in Lifeboat itself.
     Internal,
@@ -158,7 +158,7 @@ impl Code {
 
     /// Whether `attempt` and `retry` must let it through: the run is ending.
     pub fn ends_the_run(self) -> bool {
-        matches!(self, Self::Interrupted | Self::Terminated | Self::Journal | Self::Policy)
+        matches!(self, Self::Interrupted | Self::Terminated | Self::Journal | Self::Policy | Self::Confirm)
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod cancel;
+pub mod confirm;
 pub mod diagnostic;
 pub mod drill;
 pub mod event;

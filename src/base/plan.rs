@@ -177,6 +177,9 @@ pub struct Plan<O> {
     /// The question that a person must say yes to before it is carried out.
     #[serde(default)]
     pub confirm: Option<String>,
+    /// What execution and reconciliation need beyond the rest, as the action itself writes it. Never a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<serde_json::Value>,
     /// What execution will return.
     pub forecast: Later<O>,
 }
@@ -194,6 +197,7 @@ impl<O> Plan<O> {
             locks: Vec::new(),
             touches: Vec::new(),
             confirm: None,
+            basis: None,
             forecast,
         }
     }
@@ -213,6 +217,7 @@ impl<O> Plan<O> {
             locks: self.locks.clone(),
             touches: self.touches.clone(),
             confirm: self.confirm.clone(),
+            basis: self.basis.clone(),
             forecast: match &self.forecast {
                 Later::Now(output) => serde_json::to_value(output).map_or(Later::AfterRun, Later::Now),
                 Later::AfterRun => Later::AfterRun,

@@ -33,6 +33,9 @@ pub struct Global {
     /// Show what would be done, and change nothing
     #[arg(long, global = true)]
     pub dry_run: bool,
+    /// Answer every question with yes, in advance
+    #[arg(short, long, global = true)]
+    pub yes: bool,
     /// Write JSON to stdout
     #[arg(long, global = true)]
     pub json: bool,
@@ -60,6 +63,7 @@ impl Global {
     pub fn with(mut self, later: Self, matches: &ArgMatches) -> Self {
         self.project = later.project.or(self.project);
         self.dry_run |= later.dry_run;
+        self.yes |= later.yes;
         self.json |= later.json;
         self.quiet |= later.quiet;
         self.verbose |= later.verbose;

@@ -16,7 +16,7 @@ use serde::Serialize;
 /// With `--json`: an array of objects with `run`, `playbook`, `began` (RFC 3339), `state` (`running`, `killed` or `ended`),
 /// `exit` (the exit code, or null), `millis`, `bytes` (of the backups it made), `warnings`, `failure` (`code`, `message`,
 /// `causes`, `hints`, `at`, or null), `is_drill`, `drill` (`result`, `millis` of recovery, `at_least`; null for a run that
-/// is no drill or has not ended) and `notes` (what of the record cannot be read).
+/// is no drill or has not ended), `owes` (blocks whose clean-up is owed) and `notes` (what of the record cannot be read).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only runs of this playbook
@@ -41,6 +41,7 @@ pub struct RunRow<'a> {
     failure: Option<&'a Failure>,
     is_drill: bool,
     drill: Option<&'a DrillResult>,
+    owes: &'a [String],
     notes: &'a [String],
 }
 
@@ -63,6 +64,7 @@ impl<'a> From<&'a RunSummary> for RunRow<'a> {
             failure: run.failure.as_ref(),
             is_drill: run.is_drill,
             drill: run.drill.as_ref(),
+            owes: &run.owes,
             notes: &run.notes,
         }
     }
@@ -118,6 +120,7 @@ pub fn result(run: &RunSummary, paint: Paint) -> String {
         Some(failure) => format!("{word}: {}", in_short(failure)),
         None => word.to_owned(),
     };
+    let owing = |word: &str| format!("{word}{}", if run.owes.is_empty() { "" } else { ", owes a clean-up" });
     if let (RunState::Ended(Exit::Success | Exit::Warnings | Exit::Drill), Some(drill)) =
         (run.state, &run.drill)
     {
@@ -130,12 +133,12 @@ pub fn result(run: &RunSummary, paint: Paint) -> String {
     }
     match run.state {
         RunState::Running => paint.hint("running"),
-        RunState::Killed => paint.error("killed"),
+        RunState::Killed => paint.error(&owing("killed")),
         RunState::Ended(Exit::Success) => paint.good("success"),
         RunState::Ended(Exit::Warnings) => paint.warning(&counted(run.warnings.len(), "warning")),
-        RunState::Ended(Exit::Interrupted) => paint.warning("interrupted"),
-        RunState::Ended(Exit::Terminated) => paint.warning("terminated"),
-        RunState::Ended(exit) => paint.error(&with(&format!("failed (exit {})", exit.code()))),
+        RunState::Ended(Exit::Interrupted) => paint.warning(&owing("interrupted")),
+        RunState::Ended(Exit::Terminated) => paint.warning(&owing("terminated")),
+        RunState::Ended(exit) => paint.error(&owing(&with(&format!("failed (exit {})", exit.code())))),
     }
 }
 
@@ -210,6 +213,7 @@ mod tests {
                 },
                 "is_drill": false,
                 "drill": null,
+                "owes": [],
                 "notes": []
               },
               {
@@ -224,6 +228,7 @@ mod tests {
                 "failure": null,
                 "is_drill": false,
                 "drill": null,
+                "owes": [],
                 "notes": []
               }
             ]

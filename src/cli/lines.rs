@@ -25,6 +25,7 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
             What::Log { level: level @ (Level::Error | Level::Warn), message } => {
                 logged(*level, message, paint)
             }
+            What::CleanUpEnded { failure: Some(failure), .. } => clean_up_failed(failure, paint),
             What::StepEnded { step, outcome: Outcome::Tolerated, failure: Some(failure), .. } => {
                 format!("{} {step}: {failure}\n", paint.warning("warning:"))
                     + remedies(failure, paint).as_str()
@@ -54,6 +55,9 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
         What::StepEnded { step, outcome, millis, .. } => step_ended(step, *outcome, *millis, paint),
         What::ActionEnded { action, summary, .. } => format!("  {action}: {summary}\n"),
         What::Log { level, message } => logged(*level, message, paint),
+        What::Answered { question, yes: true, by } => format!("  confirmed by {by}: {question}\n"),
+        What::CleanUpBegun { .. } => "  cleaning up\n".to_owned(),
+        What::CleanUpEnded { failure: Some(failure), .. } => clean_up_failed(failure, paint),
         What::AlertSent { delivered: true, detail } => format!("alert sent to {detail}\n"),
         What::Observed { name, question, answer } if detail == Detail::All => {
             paint.faint(&format!("  {name}: {question}: {answer}")) + "\n"
@@ -75,6 +79,11 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
         // A warning with its remedy tells of that too.
         | What::AlertSent { delivered: false, .. }
         | What::Planned { .. }
+        | What::Asked { .. }
+        // The failure that it becomes tells of it.
+        | What::Answered { yes: false, .. }
+        | What::EnsureBegun { .. }
+        | What::CleanUpEnded { failure: None, .. }
         | What::ActionBegun { .. }
         | What::Progress(_)
         | What::ActionFailed { .. }
@@ -91,6 +100,10 @@ fn remedies(failure: &Failure, paint: Paint) -> String {
         .hints
         .iter()
         .fold(place, |text, hint| text + format!("  {} {hint}\n", paint.hint("hint:")).as_str())
+}
+
+fn clean_up_failed(failure: &Failure, paint: Paint) -> String {
+    format!("{} {failure}\n", paint.error("the clean-up failed:")) + remedies(failure, paint).as_str()
 }
 
 /// How a step ended, in one line.

@@ -3,6 +3,7 @@
 //! One file per command; [`report`] alone makes prose of failures. What a playbook's header says becomes flags and help when
 //! the playbook is named, so that a broken playbook breaks nothing but itself.
 
+pub mod ask;
 pub mod backups;
 pub mod customize;
 pub mod diagnostics;
@@ -49,7 +50,8 @@ const PROGRAM: &str = "lifeboat";
 /// Playbooks are commands: `lifeboat backup_database --retention 14` is `lifeboat run backup_database --retention 14`.
 ///
 /// Exit codes: 0 success, 1 failed, 2 usage or playbook error, 3 completed with warnings, 4 the plan of a dry run is
-/// partial, 5 a drill failed or missed its objective, 6 a confirmation is needed, 10 refused by policy, 11 locked by another run, 12 a backup is not intact, 130
+/// partial, 5 a drill failed or missed its objective, 6 a person is needed, 10 refused by policy, 11 locked by another
+/// run, 12 a backup is not intact, 130
 /// interrupted, 143 terminated.
 ///
 /// `LIFEBOAT_LOG=debug` tells on stderr what the program itself does: processes, connections, files, locks.

@@ -92,7 +92,14 @@ impl Shown {
                 let step = self.open.last().cloned().unwrap_or_default();
                 self.under(&step, paint) + lines(what, detail, paint).as_str()
             }
-            What::Resolved { .. } => lines(what, detail, paint),
+            What::Asked { step, question } => {
+                self.under(step, paint) + format!("  {} {question}\n", paint.hint("would ask:")).as_str()
+            }
+            What::CleanUpBegun { .. } => {
+                let step = self.open.last().cloned().unwrap_or_default();
+                self.under(&step, paint) + "  cleaning up, whatever happened:\n"
+            }
+            What::CleanUpEnded { failure: Some(_), .. } | What::Resolved { .. } => lines(what, detail, paint),
             _ => String::new(),
         }
     }

@@ -12,6 +12,8 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Draws a run on the terminal.
 pub struct LiveSink {
+    /// Where to draw, after a pause too.
+    target: Box<dyn Fn() -> ProgressDrawTarget + Send + Sync>,
     view: MultiProgress,
     detail: Detail,
     paint: Paint,
@@ -24,12 +26,19 @@ struct Bars {
     steps: Vec<(String, ProgressBar)>,
     /// Streams, by label.
     streams: BTreeMap<String, ProgressBar>,
+    /// While a person is asked nothing is drawn; what is to be told then.
+    held: Option<String>,
 }
 
 impl LiveSink {
     /// A view on `target`, normally stderr.
-    pub fn new(target: ProgressDrawTarget, detail: Detail, paint: Paint) -> Self {
-        Self { view: MultiProgress::with_draw_target(target), detail, paint, bars: Mutex::default() }
+    pub fn new(
+        target: impl Fn() -> ProgressDrawTarget + Send + Sync + 'static,
+        detail: Detail,
+        paint: Paint,
+    ) -> Self {
+        let view = MultiProgress::with_draw_target(target());
+        Self { target: Box::new(target), view, detail, paint, bars: Mutex::default() }
     }
 
     fn say(&self, text: &str) {
@@ -110,6 +119,24 @@ impl EventSink for LiveSink {
     fn event(&self, event: &Event) {
         let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
         match &event.what {
+            What::Asked { .. } => {
+                bars.held = Some(String::new());
+                let _ = self.view.clear();
+                self.view.set_draw_target(ProgressDrawTarget::hidden());
+            }
+            What::Answered { .. } => {
+                self.view.set_draw_target((self.target)());
+                let held = bars.held.take().unwrap_or_default();
+                self.say(&(held + lines(&event.what, self.detail, self.paint).as_str()));
+                return;
+            }
+            _ => {}
+        }
+        if let Some(held) = &mut bars.held {
+            held.push_str(&lines(&event.what, self.detail, self.paint));
+            return;
+        }
+        match &event.what {
             What::StepBegun { step } => self.begin_step(&mut bars, step),
             What::Progress(progress) => self.progress(&mut bars, progress),
             What::StepEnded { step, .. } => {
@@ -188,7 +215,8 @@ mod tests {
 
     fn sink() -> (LiveSink, Paper) {
         let paper = Paper::default();
-        let target = ProgressDrawTarget::term_like_with_hz(Box::new(paper.clone()), 255);
+        let drawn = paper.clone();
+        let target = move || ProgressDrawTarget::term_like_with_hz(Box::new(drawn.clone()), 255);
         (LiveSink::new(target, Detail::Steps, Paint::PLAIN), paper)
     }
 

@@ -10,7 +10,7 @@ use crate::cli::progress::LiveSink;
 use crate::cli::report::{self, Gravity, Source};
 use crate::cli::sinks::{JsonSink, PlainSink};
 use crate::cli::summary::{self, Ended};
-use crate::cli::{drill, lint, params, reserved};
+use crate::cli::{ask, drill, lint, params, reserved};
 use crate::journal::daily;
 use crate::script::header;
 use crate::script::launch::{Landed, Launch, launch};
@@ -118,6 +118,9 @@ pub fn perform(
     listener: Option<Events>,
 ) -> Landed {
     let last = Arc::new(Last::default());
+    if let Some(asker) = ask::asker(&cx.screen, cx.global.yes, cx.global.json) {
+        host.answered_by(asker);
+    }
     let mut sinks = vec![screen(cx, mode), last.clone() as Events];
     sinks.extend(listener);
     let reserved = reserved();
@@ -165,7 +168,7 @@ fn screen(cx: &Context, mode: Mode) -> Events {
         Arc::new(PlanSink::new(screen, detail))
     // Diagnostics would be written across a live view.
     } else if screen.live && !cx.global.quiet && cx.diagnostics.is_none() {
-        Arc::new(LiveSink::new(ProgressDrawTarget::stderr(), detail, screen.err_paint))
+        Arc::new(LiveSink::new(ProgressDrawTarget::stderr, detail, screen.err_paint))
     } else {
         Arc::new(PlainSink::new(screen, detail))
     }

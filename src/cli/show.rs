@@ -89,6 +89,10 @@ fn text(
             source,
         ),
     };
+    if !summary.owes.is_empty() {
+        text +=
+            &format!("{} it owes a clean-up: run `lifeboat resume {}`\n", paint.warning("!"), run.letters());
+    }
     text
 }
 
@@ -195,6 +199,7 @@ mod tests {
                   "failure": null,
                   "is_drill": false,
                   "drill": null,
+                  "owes": [],
                   "notes": [],
                   "events": [
                     {

@@ -60,6 +60,7 @@ fn outcome(end: &Ended<'_>, paint: Paint) -> String {
                 // A step that was begun may have done something before.
                 Exit::Usage if end.failure.is_none_or(|failure| failure.step.is_none()) => "did not run",
                 Exit::Partial => "is known only in part",
+                Exit::Confirm => "stopped",
                 _ => "failed",
             };
             let step = end.failure.and_then(|failure| failure.step.as_deref());

@@ -43,7 +43,8 @@ pub fn decide(set: Option<Alert>, end: End, now: DateTime<Local>) -> Option<Aler
         Exit::Warnings => ("warning", format!("completed with warnings: {}", listed(end.warnings))),
         Exit::Interrupted => ("error", format!("was interrupted{}", in_step(end.failure))),
         Exit::Terminated => ("error", format!("was terminated{}", in_step(end.failure))),
-        Exit::Locked | Exit::Confirm => ("error", format!("did not run{why}")),
+        Exit::Locked => ("error", format!("did not run{why}")),
+        Exit::Confirm => ("error", format!("stopped{why}")),
         Exit::Policy => ("error", format!("was refused{why}")),
         Exit::Failed | Exit::Usage | Exit::Drill | Exit::NotIntact => ("error", format!("failed{why}")),
     };

@@ -7,6 +7,7 @@ use crate::base::plan::Need;
 use crate::sys::fs;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// PostgreSQL's own programs, which Lifeboat calls itself.
 const SHIPPED: [&str; 7] =
@@ -33,12 +34,14 @@ pub struct Policy {
     grants: Grants,
     /// Files and folders that are never written, whatever is granted.
     guarded: Vec<PathBuf>,
+    /// Hosts that the machine's own environment names since it was read again.
+    more_hosts: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Policy {
     /// A policy that allows `grants` and the shipped tools.
     pub fn new(grants: Grants) -> Self {
-        Self { grants, guarded: Vec::new() }
+        Self { grants, guarded: Vec::new(), more_hosts: Arc::default() }
     }
 
     /// The same policy, which never lets a playbook write playbooks and modules, the project's configuration, or the
@@ -48,6 +51,11 @@ impl Policy {
         self.guarded = ["playbooks", "stdlib", "lifeboat.toml", ".env"].map(|name| project.join(name)).into();
         self.guarded.push(state.to_path_buf());
         self
+    }
+
+    /// Allows hosts that the machine's environment names by now: it was read again after it had been restored.
+    pub fn allow_hosts(&self, hosts: impl IntoIterator<Item = String>) {
+        self.more_hosts.lock().unwrap_or_else(PoisonError::into_inner).extend(hosts);
     }
 
     /// The grants.
@@ -80,7 +88,11 @@ impl Policy {
             Need::Program(name) => SHIPPED.contains(&name.as_str()) || self.grants.programs.contains(name),
             Need::Read(path) => below(path, &self.grants.read) || below(path, &self.grants.write),
             Need::Write(path) => below(path, &self.grants.write),
-            Need::Host(host) => self.grants.hosts.contains(&host.to_ascii_lowercase()),
+            Need::Host(host) => {
+                let host = host.to_ascii_lowercase();
+                self.grants.hosts.contains(&host)
+                    || self.more_hosts.lock().unwrap_or_else(PoisonError::into_inner).contains(&host)
+            }
             Need::Env(name) => self.grants.env.contains(name),
         }
     }

@@ -20,6 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Names a block with a clean-up in its path.
+const ENSURE: &str = "ensure";
+
 /// What a live session needs beyond a dry one.
 #[derive(Clone)]
 pub struct LiveRun {
@@ -44,7 +47,10 @@ struct Progressed {
     open: Vec<String>,
     /// How often each path was begun.
     counts: BTreeMap<String, u64>,
+    /// How often each block with a clean-up was begun.
+    ensures: BTreeMap<String, u64>,
     incomplete: bool,
+    declined: bool,
 }
 
 /// The session of one run.
@@ -162,6 +168,9 @@ impl Session {
         if self.mode() == Mode::Drill {
             self.check_rehearsable(&plan.needs, A::NAME).map_err(placed)?;
         }
+        if let Some(question) = &plan.confirm {
+            self.confirm(question).map_err(placed)?;
+        }
         match &self.live {
             None => {
                 if let Some(overlay) = &self.overlay {
@@ -171,6 +180,66 @@ impl Session {
             }
             Some(run) => self.execute(action, &plan, run).map(Later::Now).map_err(placed),
         }
+    }
+
+    /// Asks a person whether the run may go on; a dry run tells that it would ask.
+    ///
+    /// # Errors
+    /// `Confirm` when the answer is no, or when nobody can be asked.
+    pub fn confirm(&self, question: &str) -> Result<(), Failure> {
+        self.host.emit(What::Asked { step: self.step(), question: question.to_owned() });
+        if self.live.is_none() {
+            return Ok(());
+        }
+        let answer = self.host.ask(question);
+        let (yes, by) = match &answer {
+            Ok(Some(answer)) => (answer.yes, answer.by.clone()),
+            Ok(None) => (false, "nobody can be asked".to_owned()),
+            Err(failure) => (false, failure.to_string()),
+        };
+        self.host.emit(What::Answered { question: question.to_owned(), yes, by });
+        match answer? {
+            Some(answer) if answer.yes => Ok(()),
+            Some(_) => {
+                self.state().declined = true;
+                Err(Failure::new(Code::Confirm, format!("not confirmed: {question}")))
+            }
+            None => Err(Failure::new(Code::Confirm, format!("a person must confirm: {question}"))
+                .caused_by("nobody can be asked here")
+                .hint("Run it on a terminal, or say yes in advance with `--yes`.")),
+        }
+    }
+
+    /// Whether a person answered a question with no.
+    pub fn is_declined(&self) -> bool {
+        self.state().declined
+    }
+
+    /// Begins a block whose clean-up must follow. Returns its path.
+    pub fn begin_ensure(&self) -> String {
+        let ensure = {
+            let mut state = self.state();
+            let path = state.open.last().map_or_else(|| ENSURE.to_owned(), |step| format!("{step}/{ENSURE}"));
+            numbered(&mut state.ensures, path)
+        };
+        self.host.emit(What::EnsureBegun { ensure: ensure.clone() });
+        ensure
+    }
+
+    /// Begins the clean-up of a block.
+    pub fn begin_clean_up(&self, ensure: &str) {
+        self.host.emit(What::CleanUpBegun { ensure: ensure.to_owned() });
+    }
+
+    /// Ends the clean-up of a block.
+    pub fn end_clean_up(&self, ensure: String, failure: Option<&Failure>) {
+        self.host.emit(What::CleanUpEnded { ensure, failure: failure.cloned() });
+    }
+
+    /// Notes that a clean-up failed in a run that ends for another failure.
+    pub fn clean_up_failed(&self, failure: &Failure) {
+        self.host.add_warning(self.host.masker().mask(&format!("the clean-up failed too: {failure}")));
+        self.host.set_troubled();
     }
 
     fn execute<A: Action>(
@@ -276,12 +345,8 @@ impl Session {
     /// Begins a step inside those that are open.
     pub fn begin_step(&self, name: &str) -> OpenStep {
         let mut state = self.state();
-        let mut path = state.open.last().map_or_else(|| name.to_owned(), |outer| format!("{outer}/{name}"));
-        let count = state.counts.entry(path.clone()).or_default();
-        *count += 1;
-        if *count > 1 {
-            path = format!("{path}#{count}");
-        }
+        let path = state.open.last().map_or_else(|| name.to_owned(), |outer| format!("{outer}/{name}"));
+        let path = numbered(&mut state.counts, path);
         state.open.push(path.clone());
         drop(state);
         self.host.emit(What::StepBegun { step: path.clone() });
@@ -361,6 +426,13 @@ impl Session {
     fn state(&self) -> MutexGuard<'_, Progressed> {
         self.progressed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The path with its occurrence, from the second on.
+fn numbered(counts: &mut BTreeMap<String, u64>, path: String) -> String {
+    let count = counts.entry(path.clone()).or_default();
+    *count += 1;
+    if *count > 1 { format!("{path}#{count}") } else { path }
 }
 
 fn elapsed(began: Instant) -> u64 {

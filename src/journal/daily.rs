@@ -71,6 +71,13 @@ fn told(what: &What) -> Vec<(Level, String)> {
             one(Level::Info, format!("{what}: {value}{from}"))
         }
         What::Log { level, message } => one(*level, message.clone()),
+        What::Answered { question, yes, by } => {
+            let word = if *yes { "Confirmed" } else { "Not confirmed" };
+            one(Level::Info, format!("{word} ({by}): {question}"))
+        }
+        What::CleanUpEnded { failure: Some(failure), .. } => {
+            one(Level::Error, format!("the clean-up failed: {failure}"))
+        }
         What::ActionEnded { action, summary, .. } => one(Level::Info, format!("{action}: {summary}")),
         What::StepEnded { step, outcome, millis, failure } => {
             let why = failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
@@ -95,6 +102,10 @@ fn told(what: &What) -> Vec<(Level, String)> {
         What::StepBegun { .. }
         | What::Observed { .. }
         | What::Planned { .. }
+        | What::Asked { .. }
+        | What::EnsureBegun { .. }
+        | What::CleanUpBegun { .. }
+        | What::CleanUpEnded { failure: None, .. }
         | What::ActionBegun { .. }
         | What::Intent { .. }
         | What::Progress(_)

@@ -5,6 +5,7 @@
 //! folder per run, JSON lines that are appended, and a file that is written once at the end. *Rejected*: a database, which
 //! one damaged page makes unreadable as a whole; an index, which would have to be kept in step.
 
+pub mod actions;
 pub mod daily;
 pub mod drills;
 pub mod reader;

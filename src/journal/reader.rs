@@ -9,6 +9,7 @@ use crate::sys::state::{self, DeadRun};
 use chrono::{DateTime, FixedOffset};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Where a run stands.
@@ -46,6 +47,8 @@ pub struct RunSummary {
     pub is_drill: bool,
     /// What a drill found out, in short, once it ended.
     pub drill: Option<DrillResult>,
+    /// Paths of the blocks whose clean-up was begun or due, and did not end well.
+    pub owes: Vec<String>,
     /// What of the record cannot be read, and why.
     pub notes: Vec<String>,
 }
@@ -126,6 +129,15 @@ pub fn summary(state: &Path, run: &RunId) -> RunSummary {
     if let Some(ended) = &ended {
         stands = RunState::Ended(ended.exit);
     }
+    let owes = match (&ended, stands) {
+        // What a drill would have to clean up is gone with its sandbox.
+        _ if about.as_ref().is_some_and(|about| about.drill) => Vec::new(),
+        (Some(ended), _) => ended.owes.clone(),
+        (None, RunState::Killed) => {
+            events(state, run).map(|recording| owed(&recording.events)).unwrap_or_default()
+        }
+        (None, _) => Vec::new(),
+    };
     RunSummary {
         run: run.clone(),
         playbook: about.as_ref().map(|about| about.playbook.clone()).unwrap_or_default(),
@@ -137,7 +149,34 @@ pub fn summary(state: &Path, run: &RunId) -> RunSummary {
         warnings: ended.as_ref().map(|ended| ended.warnings.clone()).unwrap_or_default(),
         drill: ended.as_ref().and_then(|ended| ended.drill.clone()),
         failure: ended.and_then(|ended| ended.failure),
+        owes,
         notes,
+    }
+}
+
+/// Paths of the blocks whose clean-up is owed.
+pub fn owed(events: &[Event]) -> Vec<String> {
+    let mut owed = Owed::default();
+    events.iter().for_each(|event| owed.note(&event.what));
+    owed.0.into_iter().collect()
+}
+
+/// Blocks with a clean-up that has not ended well yet.
+#[derive(Clone, Debug, Default)]
+pub struct Owed(pub BTreeSet<String>);
+
+impl Owed {
+    /// Takes note of an event.
+    pub fn note(&mut self, what: &What) {
+        match what {
+            What::EnsureBegun { ensure } => {
+                self.0.insert(ensure.clone());
+            }
+            What::CleanUpEnded { ensure, failure: None } => {
+                self.0.remove(ensure);
+            }
+            _ => {}
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
 use crate::base::plan::Touch;
 use crate::base::secret::Masker;
+use crate::journal::reader::Owed;
 use crate::journal::retention;
 use crate::sys::clock::Clock;
 use crate::sys::effects::IntentLog;
@@ -72,6 +73,9 @@ pub struct ExitFile {
     /// The failure that ended it.
     #[serde(default)]
     pub failure: Option<Failure>,
+    /// Paths of the blocks whose clean-up is owed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owes: Vec<String>,
     /// What a drill found out, in short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<DrillResult>,
@@ -131,6 +135,7 @@ struct Tally {
     planned: BTreeSet<PathBuf>,
     bytes: u64,
     output: usize,
+    owed: Owed,
     ended: Option<(Option<u64>, Vec<String>, Option<Failure>)>,
     lost: Option<Failure>,
     drill: Option<DrillResult>,
@@ -213,6 +218,7 @@ impl RunRecord {
             bytes: tally.bytes,
             warnings,
             failure,
+            owes: tally.owed.0.iter().cloned().collect(),
             drill: tally.drill.take(),
         };
         drop(tally);
@@ -264,6 +270,7 @@ impl IntentLog for RunRecord {
 impl Tally {
     /// Takes note of an event; false if it is not to be recorded.
     fn note(&mut self, what: &What) -> bool {
+        self.owed.note(what);
         match what {
             What::Planned { plan, .. } => {
                 self.planned.extend(plan.touches.iter().filter_map(|touch| match touch {

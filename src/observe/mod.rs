@@ -6,14 +6,18 @@ pub mod databases;
 pub mod disk_space;
 pub mod estimate;
 pub mod exec;
+pub mod exists;
 pub mod http_get;
+pub mod inspect;
+pub mod kept;
 pub mod latest;
-
 pub mod query;
 pub mod require_disk_space;
 pub mod require_pg_dump;
 pub mod require_program;
 pub mod require_writable;
+pub mod reread_env;
+pub mod undoable;
 
 use crate::base::failure::Failure;
 use crate::base::plan::{Later, Need, Target};

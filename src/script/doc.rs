@@ -82,7 +82,7 @@ fn order(family: &str) -> usize {
 }
 
 /// What is syntax rather than a function.
-fn steps() -> [FunctionDoc; 3] {
+fn steps() -> [FunctionDoc; 4] {
     let doc = |name: &str, signature: &str, text: &str| FunctionDoc {
         name: name.to_owned(),
         family: STEPS.to_owned(),
@@ -103,6 +103,13 @@ fn steps() -> [FunctionDoc; 3] {
             "attempt \"name\" { ... } -> #{ ok, value, failure }",
             "A step that may fail: the run goes on, and completes with warnings (exit 3). `ok` tells whether it\n\
              succeeded, `value` is that of its block, `failure` says what failed.",
+        ),
+        doc(
+            "ensure",
+            "ensure { ... } always { ... }",
+            "A block with a clean-up, which follows success, failure and interruption. Its value is that of the\n\
+             first block. When both fail, the first failure ends the run. A second Ctrl-C ends the clean-up too; a run\n\
+             that was killed before it ended owes it, and `lifeboat resume` does it.",
         ),
         doc(
             "params",
@@ -135,10 +142,10 @@ mod tests {
         let all = of(&Known::of(&engine));
         assert_eq!(
             all.iter().map(|doc| doc.name.as_str()).collect::<Vec<_>>(),
-            ["attempt", "params", "step", "rotate"]
+            ["attempt", "ensure", "params", "step", "rotate"]
         );
         assert_eq!(
-            all[3],
+            all[4],
             FunctionDoc {
                 name: "rotate".into(),
                 family: "Keeping and checking".into(),
@@ -155,7 +162,7 @@ mod tests {
     #[test]
     fn every_function_of_the_engine_is_documented_without_rust_paths() {
         // The crate's own tests add functions to the engine.
-        let probes = ["ask", "make", "made_later", "works_at", "panics", "opaque"];
+        let probes = ["ask", "make", "made_later", "works_at", "panics", "opaque", "interrupt"];
         for doc in functions().into_iter().filter(|doc| !probes.contains(&doc.name.as_str())) {
             assert_ne!(doc.family, "More", "`{}` stands in no family", doc.name);
             assert_ne!(doc.text, "", "`{}` has no doc comment", doc.name);

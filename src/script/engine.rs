@@ -4,7 +4,7 @@
 
 use crate::base::failure::Failure;
 use crate::script::context::{ModuleClosure, Raised, RunContext};
-use crate::script::{bind, collections, guard, step, unknown, wording};
+use crate::script::{bind, collections, ensure, guard, step, unknown, wording};
 use rhai::packages::{Package, StandardPackage};
 use rhai::{AST, Dynamic, Engine, EvalContext, LexError, OptimizationLevel, Scope, Token};
 
@@ -26,7 +26,7 @@ const MODULES: usize = 100;
 const FUNCTIONS: usize = 2_000;
 const VARIABLES: usize = 1_000;
 
-/// An engine that knows the language, all primitives, `step` and `attempt`.
+/// An engine that knows the language, all primitives, `step`, `attempt` and `ensure`.
 pub fn engine() -> Engine {
     let mut engine = Engine::new_raw();
     StandardPackage::new().register_into_engine(&mut engine);
@@ -43,6 +43,7 @@ pub fn engine() -> Engine {
     unknown::register(&mut engine);
     bind::register(&mut engine);
     step::register(&mut engine);
+    ensure::register(&mut engine);
     hook(&mut engine);
     engine
 }

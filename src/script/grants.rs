@@ -52,7 +52,7 @@ pub fn grants(program: &Program, header: &Header, values: &Values, host: &Host) 
     }
     // A variable that the playbook names literally is the machine's own configuration too.
     let named: Vec<String> =
-        grants.env.iter().filter_map(|name| host.env().value(name)).flat_map(url_hosts).collect();
+        grants.env.iter().filter_map(|name| host.env().value(name).map(url_hosts)).flatten().collect();
     grants.hosts.extend(named);
     for param in &header.params {
         grants.env.extend(param.env.clone());
@@ -145,7 +145,7 @@ fn value(text: &str, path: bool, host: &Host, grants: &mut Grants) {
 
 /// The hosts of databases that the environment or a service of its service file names, in lowercase. Whatever is wrong
 /// with that configuration fails where it is used.
-fn hosts_of_environment(service: Option<String>, host: &Host) -> Vec<String> {
+pub fn hosts_of_environment(service: Option<String>, host: &Host) -> Vec<String> {
     let home = host.env().value("HOME").map(PathBuf::from);
     let fixed = |value: &str| Some(value.to_owned());
     let explicit = Explicit {
@@ -155,7 +155,7 @@ fn hosts_of_environment(service: Option<String>, host: &Host) -> Vec<String> {
         service,
         ..Explicit::default()
     };
-    let Ok(settings) = resolve(&explicit, host.env(), home.as_deref()) else { return Vec::new() };
+    let Ok(settings) = resolve(&explicit, &host.env(), home.as_deref()) else { return Vec::new() };
     settings
         .needs()
         .into_iter()
@@ -167,7 +167,7 @@ fn hosts_of_environment(service: Option<String>, host: &Host) -> Vec<String> {
 }
 
 /// The hosts of an HTTP or PostgreSQL URL: that of its address, and those that a database's URL names behind its `?`.
-fn url_hosts(text: &str) -> Vec<String> {
+pub fn url_hosts(text: &str) -> Vec<String> {
     let named = text.split_once('?').map_or("", |(_, query)| query).split('#').next().unwrap_or_default();
     let named = named.split('&').filter_map(|pair| match pair.split_once('=') {
         Some(("host" | "hostaddr", value)) if is_database(text) && !value.is_empty() => {

@@ -111,7 +111,7 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
     let resolved = header.and_then(|header| {
         let env = match launch.mode {
             Mode::Drill => rehearse::environment(host, &header),
-            Mode::Live | Mode::DryRun => host.env().clone(),
+            Mode::Live | Mode::DryRun => host.env(),
         };
         Ok((values(&header.params, launch.given, &env, host.masker())?, header))
     });
@@ -232,7 +232,10 @@ fn conduct(
         Ok(value) => (Some(value).filter(|value| !value.is_null()), None),
         Err(failure) => (None, Some(failure)),
     };
+    // Who said no knows it, and nothing was done.
+    let told = exit == Exit::Confirm && session.is_declined() && !session.has_acted();
     if launch.mode == Mode::Live
+        && !told
         && let Some((delivered, detail)) = alert_of(host, launch, exit, failure.as_ref(), &warnings)
         && let Some(record) = record
     {

@@ -6,6 +6,7 @@ pub mod context;
 pub mod doc;
 pub mod embedded;
 pub mod engine;
+pub mod ensure;
 pub mod fault;
 pub mod fields;
 pub mod grants;

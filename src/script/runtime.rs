@@ -107,8 +107,10 @@ fn prepare(engine: &mut Engine, context: &Rc<RunContext>, session: &Arc<Session>
     engine.set_default_tag(Dynamic::from(context.clone()));
     engine.set_module_resolver(Modules::new(context.clone()));
     let cancel = session.facts().cancel().clone();
-    let operations = Cell::new(0_u64);
+    // A clean-up has a count of its own, so that it can follow a block that took too many.
+    let (operations, in_clean_up) = (Cell::new(0_u64), Cell::new(0_u64));
     engine.on_progress(move |_| {
+        let operations = if cancel.has_grace() { &in_clean_up } else { &operations };
         operations.set(operations.get() + 1);
         let fault = if operations.get() > OPERATIONS {
             let failure =

@@ -6,13 +6,17 @@ use crate::script::known::Known;
 use crate::script::option_keys::Options;
 
 /// Families of functions, for documentation. A function that stands in none is listed last.
-pub const FAMILIES: [(&str, &[&str]); 8] = [
+pub const FAMILIES: [(&str, &[&str]); 9] = [
     ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
-    ("Keeping and checking", &["verify", "rotate", "backups", "latest", "restore", "extract", "copy"]),
+    (
+        "Keeping and checking",
+        &["verify", "rotate", "backups", "latest", "inspect", "restore", "extract", "copy"],
+    ),
     (
         "Databases",
         &["postgres", "query", "expect", "estimate", "databases", "scratch_postgres", "scratch_database"],
     ),
+    ("Rolling back", &["rollback", "kept", "remove_database"]),
     (
         "Pre-flight checks",
         &[
@@ -22,11 +26,12 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
             "require_pg_dump",
             "require_env",
             "disk_space",
+            "exists",
         ],
     ),
     ("Programs and services", &["exec", "http_get"]),
-    ("Announcing", &["notify", "info", "warn", "success", "error"]),
-    ("Flow", &["fail", "retry", "env"]),
+    ("Announcing", &["notify", "info", "warn", "success", "error", "write", "json"]),
+    ("Flow", &["fail", "retry", "confirm", "env", "reread_env"]),
     (
         "Time, sizes and names",
         &["now", "run_stamp", "stamp", "duration", "bytes", "format", "file_name", "join"],
@@ -34,17 +39,20 @@ pub const FAMILIES: [(&str, &[&str]); 8] = [
 ];
 
 /// Functions that act on the world: they stand inside steps.
-pub const EFFECTS: [&str; 10] = [
+pub const EFFECTS: [&str; 13] = [
     "save",
     "rotate",
     "verify",
     "exec",
     "notify",
+    "write",
     "restore",
     "extract",
     "copy",
     "scratch_postgres",
     "scratch_database",
+    "rollback",
+    "remove_database",
 ];
 
 /// What playbooks are checked against.

@@ -2,7 +2,7 @@
 
 use crate::base::failure::Failure;
 use crate::script::program::Source;
-use crate::script::tree::STEP_WORDS;
+use crate::script::tree::{ENSURE, STEP_WORDS};
 use crate::script::wording;
 use rhai::{ParseError, ParseErrorType, Position};
 
@@ -15,6 +15,8 @@ pub fn failure(source: &Source, error: &ParseError) -> Failure {
         failure.hint(format!(
             "`{word}` begins a step, `{word} \"name\" {{ ... }}`, and cannot be the name of something else."
         ))
+    } else if ensures(text, at) {
+        failure.hint("A block with a clean-up is written `ensure { ... } always { ... }`.")
     } else if continues_a_block(text, at) {
         failure.hint(
             "This line is read as the continuation of the block above it: put a `;` behind that block's `}`.",
@@ -55,6 +57,14 @@ fn continues_a_block(text: &str, at: Position) -> bool {
 fn unclosed(text: &str, at: Position) -> bool {
     let last = at.line().is_none_or(|line| line >= text.lines().count());
     last && text.matches('{').count() > text.matches('}').count()
+}
+
+/// Whether the line of an error, or the one above it, holds a word of a block with a clean-up.
+fn ensures(text: &str, at: Position) -> bool {
+    let line = at.line().unwrap_or(1);
+    let near = text.lines().take(line).skip(line.saturating_sub(2));
+    near.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'))
+        .any(|word| word == ENSURE || word == "always")
 }
 
 /// The step word right before a position, not counting blanks.

@@ -5,6 +5,9 @@ use rhai::{ASTNode, CustomExpr, Expr, FnCallExpr, Position, Stmt, StmtBlock};
 /// Words that begin a step.
 pub const STEP_WORDS: [&str; 2] = ["step", "attempt"];
 
+/// Begins a block with a clean-up.
+pub const ENSURE: &str = "ensure";
+
 /// Marks the names that Rhai gives to closures.
 pub const CLOSURE: &str = "anon$";
 
@@ -84,9 +87,26 @@ pub fn step<'a>(node: ASTNode<'a>) -> Option<(&'a CustomExpr, Position)> {
     }
 }
 
-/// The block of a step.
+/// The step, or `ensure` with its blocks, that a node is.
+pub fn block_word<'a>(node: ASTNode<'a>) -> Option<(&'a CustomExpr, Position)> {
+    step(node).or_else(|| ensure(node))
+}
+
+/// The `ensure` that a node is.
+pub fn ensure<'a>(node: ASTNode<'a>) -> Option<(&'a CustomExpr, Position)> {
+    match node {
+        ASTNode::Expr(Expr::Custom(custom, at))
+            if custom.tokens.first().is_some_and(|word| word.as_str() == ENSURE) =>
+        {
+            Some((&**custom, *at))
+        }
+        _ => None,
+    }
+}
+
+/// The block of a step; of `ensure` that of its clean-up.
 pub fn step_block(step: &CustomExpr) -> Option<&StmtBlock> {
-    step.inputs.iter().find_map(|input| match input {
+    step.inputs.iter().rev().find_map(|input| match input {
         Expr::Stmt(block) => Some(&**block),
         _ => None,
     })

@@ -23,7 +23,12 @@ pub struct Findings {
     pub tables: Vec<TableContent>,
     /// Entries of an archive.
     pub entries: Option<u64>,
+    /// Names of the first [`MOST_NAMES`] entries of an archive, in their order.
+    pub names: Vec<String>,
 }
+
+/// So many names of entries are told; archives of configuration have fewer.
+pub const MOST_NAMES: usize = 10_000;
 
 /// Reads content that arrives in pieces.
 pub enum Reading {
@@ -153,14 +158,13 @@ fn difference(summary: &[TableContent], read: &[TableContent]) -> Option<String>
 /// The reading of an archive, by a thread of its own, since the tar reader pulls.
 pub struct TarReading {
     pipe: Option<SyncSender<Vec<u8>>>,
-    reader: JoinHandle<Result<u64, String>>,
+    reader: JoinHandle<Result<(u64, Vec<String>), String>>,
 }
 
 impl TarReading {
     fn begin() -> Self {
         let (pipe, pieces) = sync_channel(8);
-        let reader =
-            std::thread::spawn(move || read_tar(Pieces { pieces, current: io::Cursor::new(Vec::new()) }));
+        let reader = std::thread::spawn(move || read_tar(Pieces::of(pieces)));
         Self { pipe: Some(pipe), reader }
     }
 
@@ -180,10 +184,11 @@ impl TarReading {
             .join()
             .map_err(|_| Failure::new(Code::Internal, "the reader of the archive panicked"))?;
         Ok(match read {
-            Ok(entries) => Findings {
+            Ok((entries, names)) => Findings {
                 complete: true,
                 checks: vec!["archive"],
                 entries: Some(entries),
+                names,
                 ..Findings::default()
             },
             Err(problem) => {
@@ -193,29 +198,46 @@ impl TarReading {
     }
 }
 
-fn read_tar(pieces: Pieces) -> Result<u64, String> {
+fn read_tar(pieces: Pieces) -> Result<(u64, Vec<String>), String> {
     let mut archive = tar::Archive::new(Tail::new(pieces));
     let mut entries = 0;
+    let mut names = Vec::new();
     let damaged = |error: io::Error| format!("the archive is damaged: {error}");
     let mut content_end = 0;
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
-        io::copy(&mut entry, &mut io::sink()).map_err(damaged)?;
-        // A file with holes is stored without them.
+        // A file with holes is stored without them, and they may be larger than any disk.
         let sparse = entry.header().entry_type().is_gnu_sparse();
+        if !sparse {
+            io::copy(&mut entry, &mut io::sink()).map_err(damaged)?;
+        }
         let stored = if sparse { entry.header().entry_size().map_err(damaged)? } else { entry.size() };
         content_end = entry.raw_file_position() + stored.div_ceil(BLOCK) * BLOCK;
         entries += 1;
+        if names.len() < MOST_NAMES {
+            names.push(String::from_utf8_lossy(&entry.path_bytes()).into_owned());
+        }
     }
     let mut tail = archive.into_inner();
     io::copy(&mut tail, &mut io::sink()).map_err(damaged)?;
-    if tail.ends_behind(content_end) { Ok(entries) } else { Err("the archive's end is missing".to_owned()) }
+    if tail.ends_behind(content_end) {
+        Ok((entries, names))
+    } else {
+        Err("the archive's end is missing".to_owned())
+    }
 }
 
 /// The pieces as one stream.
-struct Pieces {
+pub(super) struct Pieces {
     pieces: Receiver<Vec<u8>>,
     current: io::Cursor<Vec<u8>>,
+}
+
+impl Pieces {
+    /// The stream of what is sent.
+    pub(super) fn of(pieces: Receiver<Vec<u8>>) -> Self {
+        Self { pieces, current: io::Cursor::new(Vec::new()) }
+    }
 }
 
 impl Read for Pieces {
@@ -291,6 +313,7 @@ mod tests {
         let whole = tar();
         let findings = read(Content::Tar, &whole);
         assert_eq!((findings.complete, findings.entries, findings.problems.len()), (true, Some(2), 0));
+        assert_eq!(findings.names, ["a", "b"]);
         // Cut behind the last entry, where its reader does not notice.
         let cut = read(Content::Tar, &whole[..whole.len() - 1024]);
         assert_eq!(cut.problems, ["the archive's end is missing"]);

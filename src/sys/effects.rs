@@ -6,6 +6,9 @@ use crate::sys::facts::Facts;
 use crate::sys::fs::{self, Staged};
 use crate::sys::lock::FolderLocks;
 use crate::sys::postgres::binaries;
+use crate::sys::postgres::databases::{self, Doomed, NewDatabase};
+use crate::sys::postgres::maintenance::{Maintenance, Standing};
+use crate::sys::postgres::swap::{self, Swap, Swapped};
 use crate::sys::scratch::{ScratchCluster, ScratchOptions, ScratchTarget};
 use crate::sys::store;
 use std::path::Path;
@@ -52,6 +55,11 @@ impl Effects {
     /// The run this belongs to.
     pub fn run(&self) -> &str {
         &self.run
+    }
+
+    /// Number of the action in its run.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Records durably what is going to be destroyed or replaced.
@@ -114,6 +122,43 @@ impl Effects {
         let target = cluster.target("postgres");
         host.keep_scratch(cluster);
         Ok(target)
+    }
+
+    /// Makes an empty database from `template0` and marks it.
+    ///
+    /// # Errors
+    /// `Query` with the server's words, `Version` if the server does not know the locale's provider.
+    pub fn create_database(&self, maintenance: &Maintenance, new: &NewDatabase) -> Result<Standing, Failure> {
+        self.facts.cancel().check()?;
+        databases::create(maintenance, new)
+    }
+
+    /// Drops a database that Lifeboat has marked; one that is gone already is fine.
+    ///
+    /// # Errors
+    /// `Failed` if it has no mark or is another one by now, `Query` if it is in use and may not be forced.
+    pub fn drop_database(
+        &self,
+        _intent: &IntentToken,
+        maintenance: &Maintenance,
+        doomed: &Doomed,
+    ) -> Result<(), Failure> {
+        self.facts.cancel().check()?;
+        databases::drop(maintenance, doomed)
+    }
+
+    /// Gives a database the live name in one transaction, and keeps what had it.
+    ///
+    /// # Errors
+    /// Nothing has changed then, unless the failure says otherwise; it names what held on.
+    pub fn swap_databases(
+        &self,
+        _intent: &IntentToken,
+        maintenance: &Maintenance,
+        swap: &Swap,
+    ) -> Result<Swapped, Failure> {
+        self.facts.cancel().check()?;
+        swap::swap(maintenance, swap)
     }
 
     /// Removes a file; one that is gone already is fine.

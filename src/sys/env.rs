@@ -3,7 +3,7 @@
 use crate::base::failure::{Code, Failure};
 use crate::base::secret::{Masker, Secret};
 use percent_encoding::percent_decode_str;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Where the value of a variable came from.
@@ -38,21 +38,24 @@ impl Env {
         let process = std::env::vars_os()
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
             .collect();
-        let path = project.join(".env");
-        let mut dot_env = BTreeMap::new();
-        match dotenvy::from_path_iter(&path) {
-            Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(dotenvy::Error::Io(error)) => return Err(Failure::io("read", &path, &error)),
-            Err(error) => return Err(malformed(&path, &error)),
-            Ok(entries) => {
-                for entry in entries {
-                    // The error of a malformed line quotes the line, which may hold a secret.
-                    let (name, value) = entry.map_err(|error| malformed(&path, &error))?;
-                    dot_env.insert(name, value);
-                }
-            }
-        }
-        Ok(Self { process, dot_env })
+        Ok(Self { process, dot_env: dot_env(project)? })
+    }
+
+    /// The same variables of the process, with those that `PROJECT/.env` holds now.
+    ///
+    /// # Errors
+    /// As [`Env::load`].
+    pub fn reread(&self, project: &Path) -> Result<Self, Failure> {
+        Ok(Self { process: self.process.clone(), dot_env: dot_env(project)? })
+    }
+
+    /// Names of the variables whose values differ between two environments.
+    pub fn differs(&self, other: &Self) -> Vec<String> {
+        let names: BTreeSet<&String> = [&self.process, &self.dot_env, &other.process, &other.dot_env]
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .collect();
+        names.into_iter().filter(|name| self.value(name) != other.value(name)).cloned().collect()
     }
 
     /// An environment of just these variables.
@@ -129,6 +132,24 @@ impl Env {
     }
 }
 
+/// The variables of `PROJECT/.env`, if there is one.
+fn dot_env(project: &Path) -> Result<BTreeMap<String, String>, Failure> {
+    let path = project.join(".env");
+    let mut found = BTreeMap::new();
+    match dotenvy::from_path_iter(&path) {
+        Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(dotenvy::Error::Io(error)) => return Err(Failure::io("read", &path, &error)),
+        Err(error) => return Err(malformed(&path, &error)),
+        Ok(entries) => {
+            for entry in entries {
+                let (name, value) = entry.map_err(|error| malformed(&path, &error))?;
+                found.insert(name, value);
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Whether the name of a variable says that its value is a secret: `PGPASSWORD`, `GITHUB_TOKEN`, `DATABASE_URL`.
 pub fn names_secret(name: &str) -> bool {
     const LAST_WORDS: [&str; 9] =
@@ -149,10 +170,17 @@ pub fn url_password(text: &str) -> Option<&str> {
     user.split_once(':').map(|(_, password)| password).filter(|password| !password.is_empty())
 }
 
+/// The failure of a file with a malformed line. The parser's error quotes that line, which may hold a secret; its number
+/// says as much.
 fn malformed(path: &Path, error: &dotenvy::Error) -> Failure {
     let cause = match error {
-        dotenvy::Error::LineParse(_, index) => {
-            format!("a line is not `NAME=value` (near column {})", index + 1)
+        dotenvy::Error::LineParse(quoted, _) => {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let first = quoted.lines().next().unwrap_or_default().trim();
+            match text.lines().position(|line| line.trim() == first) {
+                Some(index) => format!("line {} is not `NAME=value`", index + 1),
+                None => "a line is not `NAME=value`".to_owned(),
+            }
         }
         _ => "a line is not `NAME=value`".to_owned(),
     };
@@ -195,6 +223,20 @@ mod tests {
         for name in ["PATH", "NODE_ENV", "KEYBOARD", "TOKEN_FILE", "PGPASSFILE", "DOCKER_HOST"] {
             assert!(!names_secret(name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_malformed_line_is_told_by_its_number_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(".env"), "# ours\nDB_NAME=shop\n\nDB_PASSWORD = hunt er2 'x\n")
+            .unwrap();
+        let failure = Env::load(dir.path()).unwrap_err();
+        assert_eq!(failure.message, format!("cannot read `{}`", dir.path().join(".env").display()));
+        assert_eq!(failure.causes, ["line 4 is not `NAME=value`"]);
+        assert_eq!(
+            failure.hints,
+            ["Write every line as `NAME=value`, and put values with blanks or `#` in single quotes."]
+        );
     }
 
     #[test]

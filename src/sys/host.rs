@@ -1,6 +1,7 @@
 //! What every part of one command shares: project, state, clock, environment, cancel token, masker, runtime, events.
 
 use crate::base::cancel::Cancel;
+use crate::base::confirm::{Answer, Asker};
 use crate::base::event::{Alert, Event, Events, Level, What};
 use crate::base::failure::{Code, Failure};
 use crate::base::secret::Masker;
@@ -23,12 +24,13 @@ pub struct Host {
     project: PathBuf,
     state: PathBuf,
     clock: Clock,
-    env: Env,
+    env: RwLock<Arc<Env>>,
     cancel: Cancel,
     masker: Masker,
     began: DateTime<Local>,
     runtime: OnceLock<tokio::runtime::Runtime>,
     events: RwLock<Option<Events>>,
+    asker: RwLock<Option<Arc<dyn Asker>>>,
     alert: Mutex<Option<Alert>>,
     troubled: AtomicBool,
     warnings: Mutex<Vec<String>>,
@@ -47,11 +49,12 @@ impl Host {
             project,
             state,
             clock,
-            env,
+            env: RwLock::new(Arc::new(env)),
             cancel: Cancel::new(),
             masker,
             runtime: OnceLock::new(),
             events: RwLock::new(None),
+            asker: RwLock::new(None),
             alert: Mutex::new(None),
             troubled: AtomicBool::new(false),
             warnings: Mutex::default(),
@@ -119,9 +122,26 @@ impl Host {
         &self.state
     }
 
-    /// The environment.
-    pub fn env(&self) -> &Env {
-        &self.env
+    /// The environment, as it was read last.
+    pub fn env(&self) -> Arc<Env> {
+        self.env.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Reads the project's `.env` again; returns the names of the variables whose values changed.
+    ///
+    /// # Errors
+    /// If it cannot be read, or a line of it is malformed; then nothing changes.
+    pub fn reread_env(&self) -> Result<Vec<String>, Failure> {
+        let before = self.env();
+        let mut now = before.reread(&self.project)?;
+        if self.sandbox.is_some() {
+            // A drill announces nothing, whatever is restored into it.
+            now = now.without(&[WEBHOOK_URL]);
+        }
+        now.tell(&self.masker);
+        let changed = before.differs(&now);
+        *self.env.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);
+        Ok(changed)
     }
 
     /// The clock.
@@ -174,6 +194,24 @@ impl Host {
     /// Sets who receives events.
     pub fn listen(&self, events: Events) {
         *self.events.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(events);
+    }
+
+    /// Sets who answers questions; without one nobody can be asked.
+    pub fn answered_by(&self, asker: Arc<dyn Asker>) {
+        *self.asker.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(asker);
+    }
+
+    /// Asks whether the run may go on; `None` when nobody can be asked. Fails when the run is asked to end meanwhile.
+    pub fn ask(&self, question: &str) -> Result<Option<Answer>, Failure> {
+        let asker = self.asker.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let Some(asker) = asker else { return Ok(None) };
+        let question = self.masker.mask(question);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new()
+            .name("lifeboat-asks".to_owned())
+            .spawn(move || tell.send(asker.ask(&question)))
+            .map_err(|error| Failure::new(Code::Internal, "cannot ask a question").caused_by(error))?;
+        Ok(self.wait(told)?.ok().flatten())
     }
 
     /// Emits an event, masked.

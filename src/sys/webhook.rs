@@ -13,7 +13,8 @@ pub const WEBHOOK_URL: &str = "BACKUP_WEBHOOK_URL";
 /// # Errors
 /// `Usage` if the URL is not valid.
 pub fn receiver(host: &Host) -> Result<Option<Address>, Failure> {
-    let Some((text, origin)) = host.env().get(WEBHOOK_URL) else { return Ok(None) };
+    let env = host.env();
+    let Some((text, origin)) = env.get(WEBHOOK_URL) else { return Ok(None) };
     let address = match Address::parse(text) {
         Ok(address) => address,
         Err(failure) => {

@@ -16,7 +16,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something is so.
 #[track_caller]
-pub fn wait_for(what: &str, ready: impl Fn() -> bool) {
+pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
     let began = Instant::now();
     while !ready() {
         assert!(began.elapsed() < PATIENCE, "timed out waiting for {what}");

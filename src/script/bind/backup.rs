@@ -12,6 +12,7 @@ use crate::base::backup::Backup;
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::Later;
 use crate::observe::backups::{BackupFilter, Backups};
+use crate::observe::inspect::Inspect;
 use crate::observe::latest::Latest;
 use crate::script::bind::time::Bytes;
 use crate::script::bind::{known_text, observe, perform};
@@ -118,6 +119,7 @@ impl IntoScript for Verification {
         map.insert("sha256".into(), self.sha256.into());
         map.insert("checks".into(), texts(self.checks).into());
         map.insert("problems".into(), texts(self.problems).into());
+        map.insert("entries".into(), texts(self.entries).into());
         map.into()
     }
 }
@@ -283,6 +285,19 @@ mod functions {
     #[rhai_fn(volatile, return_raw, name = "verify")]
     pub fn verify_path_with(ctx: NativeCallContext, path: &str, options: Map) -> Result<Dynamic, Raised> {
         verify_at(&ctx, path, options)
+    }
+
+    /// Reads a backup from the first byte to the last and says whether it is intact; writes nothing down, and a dry run asks
+    /// it too: `inspect(backup).intact`. Returns `intact`, `problems`, `size`, `sha256`, and `entries` of an archive.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn inspect(ctx: NativeCallContext, backup: Backup) -> Result<Dynamic, Raised> {
+        observe(&ctx, &Inspect { path: backup.path }, false)
+    }
+
+    /// Says whether the backup at a path is intact, also one that another tool made.
+    #[rhai_fn(volatile, return_raw, name = "inspect")]
+    pub fn inspect_path(ctx: NativeCallContext, path: &str) -> Result<Dynamic, Raised> {
+        observe(&ctx, &Inspect { path: known_text(path)?.into() }, false)
     }
 
     /// Removes the backups of a folder that no rule keeps: `rotate(dir, #{ tag: "daily", keep_days: 30 })`.

@@ -3,6 +3,7 @@
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::Need;
 use crate::observe::disk_space::DiskSpaceOf;
+use crate::observe::exists::Exists;
 use crate::observe::require_disk_space::RequireDiskSpace;
 use crate::observe::require_program::RequireProgram;
 use crate::observe::require_writable::RequireWritable;
@@ -35,6 +36,12 @@ mod functions {
     #[rhai_fn(volatile, return_raw)]
     pub fn require_program(ctx: NativeCallContext, program: &str) -> Result<Dynamic, Raised> {
         observe(&ctx, &RequireProgram::new(known_text(program)?), false)
+    }
+
+    /// Whether a file or folder is at a path: `if exists("package.json") { ... }`.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn exists(ctx: NativeCallContext, path: &str) -> Result<Dynamic, Raised> {
+        observe(&ctx, &Exists { path: known_text(path)?.into() }, false)
     }
 
     /// Space of the file system that holds a path, as `available` and `total`: `disk_space("backups").available`.

@@ -2,15 +2,17 @@
 
 use crate::base::event::Level;
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::Need;
+use crate::base::plan::{Later, Need};
 use crate::base::secret::Secret;
 use crate::base::units;
+use crate::observe::reread_env::RereadEnv;
 use crate::script::bind::time::period;
 use crate::script::bind::{known_text, shown_text};
-use crate::script::context::{Raised, RunContext};
+use crate::script::context::{Raised, RunContext, place};
 use crate::script::fault::{self, Fault};
+use crate::script::grants::{hosts_of_environment, url_hosts};
 use crate::script::unknown;
-use crate::script::value::{Kind, ScriptValue};
+use crate::script::value::{IntoScript, Kind, ScriptValue};
 use rhai::plugin::*;
 use rhai::{FnPtr, Position};
 use std::fmt;
@@ -126,6 +128,16 @@ mod functions {
         again(&ctx, times, delay, &closure)
     }
 
+    /// Asks a person whether the run may go on: `confirm("Replace the live database?")`.
+    ///
+    /// Any other answer than yes ends the run with exit code 6, and so does a run in which nobody can be asked: one without a
+    /// terminal, with `--json`, or by schedule. `--yes` answers in advance. A dry run tells that it would ask.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn confirm(ctx: NativeCallContext, mut question: Dynamic) -> Result<(), Raised> {
+        let question = shown_text(&ctx, &mut question);
+        RunContext::of(&ctx)?.session()?.confirm(&question).map_err(fault::raise)
+    }
+
     /// Fails unless the condition holds: `expect(rows > 0, "the table `users` has rows")`.
     #[rhai_fn(volatile, return_raw)]
     pub fn expect(condition: bool, description: &str) -> Result<(), Raised> {
@@ -164,6 +176,32 @@ mod functions {
     #[rhai_fn(volatile, return_raw)]
     pub fn env(ctx: NativeCallContext, name: &str) -> Result<Dynamic, Raised> {
         Ok(environment(&ctx, name)?.map_or(Dynamic::UNIT, Dynamic::from))
+    }
+
+    /// Reads the project's `.env` again, after it was restored; the run goes by it from here on: `reread_env()`. Returns the
+    /// names of the variables that changed.
+    ///
+    /// Variables of the process itself still win. A dry run that predicts another `.env` goes on with the present one,
+    /// and says so.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn reread_env(ctx: NativeCallContext) -> Result<Dynamic, Raised> {
+        let context = RunContext::of(&ctx)?;
+        let session = context.session()?;
+        let Later::Now(changed) = session.observe(&RereadEnv, false, place(&ctx)).map_err(fault::raise)?
+        else {
+            session.incomplete(
+                &session.step(),
+                "`.env` will have been restored, so databases and variables may be others than shown from here on",
+                place(&ctx),
+            );
+            return Ok(rhai::Array::new().into());
+        };
+        let policy = session.policy();
+        policy.allow_hosts(hosts_of_environment(None, session.host()));
+        let named =
+            policy.grants().env.iter().filter_map(|name| session.host().env().value(name).map(str::to_owned));
+        policy.allow_hosts(named.flat_map(|value| url_hosts(&value)).collect::<Vec<_>>());
+        Ok(changed.into_script())
     }
 
     /// The kind of a failure: `not_found`, `timed_out`, `failed`, ...

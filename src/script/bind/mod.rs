@@ -29,6 +29,7 @@ pub mod check;
 pub mod command;
 pub mod control;
 pub mod database;
+pub mod rollback;
 pub mod text;
 pub mod time;
 
@@ -57,6 +58,7 @@ pub fn register(engine: &mut Engine) {
     command::register(engine);
     control::register(engine);
     database::register(engine);
+    rollback::register(engine);
     text::register(engine);
     time::register(engine);
     #[cfg(test)]
@@ -65,7 +67,7 @@ pub fn register(engine: &mut Engine) {
 
 /// Options of functions, each by the struct that its binding reads.
 pub fn options() -> Vec<Options> {
-    [backup::options(), command::options(), database::options()].concat()
+    [backup::options(), command::options(), database::options(), rollback::options()].concat()
 }
 
 /// Hands an action to the session: its output, or what a dry run knows of it.

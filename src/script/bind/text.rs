@@ -1,10 +1,15 @@
 //! What a playbook says to people.
 
+use crate::action::write::{Write, Written};
+use crate::base::backup::Backup;
 use crate::base::event::Level;
 use crate::base::failure::{Code, Failure};
-use crate::script::bind::shown_text;
+use crate::base::plan::Later;
+use crate::script::bind::time::{Bytes, Span, Time};
+use crate::script::bind::{known_text, perform, shown_text};
 use crate::script::context::{Raised, RunContext};
-use crate::script::{fault, options};
+use crate::script::value::{self, IntoScript};
+use crate::script::{fault, options, unknown, wording};
 use rhai::Map;
 use rhai::plugin::*;
 use serde::Deserialize;
@@ -35,6 +40,38 @@ fn failure_of(options: FailOptions) -> Failure {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
+}
+
+impl IntoScript for Written {
+    fn into_script(self) -> Dynamic {
+        self.path.into_script()
+    }
+}
+
+/// A value as other programs understand it, without the tags of our own codec.
+///
+/// # Errors
+/// The name of the engine's type that has no such form.
+fn plain(value: &Dynamic) -> Result<serde_json::Value, String> {
+    if let Some(map) = value.read_lock::<Map>() {
+        return map.iter().map(|(key, value)| Ok((key.to_string(), plain(value)?))).collect();
+    }
+    if let Some(list) = value.read_lock::<rhai::Array>() {
+        return list.iter().map(plain).collect();
+    }
+    if let Some(size) = value.read_lock::<Bytes>() {
+        return Ok(size.0.into());
+    }
+    if let Some(span) = value.read_lock::<Span>() {
+        return Ok(span.0.as_secs_f64().into());
+    }
+    if let Some(time) = value.read_lock::<Time>() {
+        return Ok(time.0.to_rfc3339().into());
+    }
+    if let Some(backup) = value.read_lock::<Backup>() {
+        return Ok(backup.path.display().to_string().into());
+    }
+    value::json(value)
 }
 
 #[export_module]
@@ -74,6 +111,29 @@ mod functions {
         }
         let texts: Vec<String> = list.into_iter().map(|mut entry| shown_text(&ctx, &mut entry)).collect();
         Ok(texts.join(separator))
+    }
+
+    /// Writes a text into a file, whole or not at all; one that is there is replaced: `write("reports/today.md", text)`.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn write(ctx: NativeCallContext, path: &str, text: &str) -> Result<Dynamic, Raised> {
+        let text = unknown::known(text).map_or(Later::AfterRun, |text| Later::Now(text.to_owned()));
+        perform(&ctx, &Write { path: known_text(path)?.into(), text })
+    }
+
+    /// A value as JSON, with sizes in bytes and durations in seconds: `write("report.json", json(report))`.
+    #[rhai_fn(return_raw)]
+    pub fn json(ctx: NativeCallContext, value: Dynamic) -> Result<Dynamic, Raised> {
+        if unknown::holds(&value) {
+            return Ok(Dynamic::from(unknown::AfterRun));
+        }
+        let plain = plain(&value).map_err(|type_name| {
+            let type_name = wording::type_name(ctx.engine(), &type_name);
+            fault::defect(
+                Failure::new(Code::Script, format!("a value of type `{type_name}` has no form in JSON"))
+                    .hint("Give `json` maps, arrays, texts, numbers, sizes, durations, times and backups."),
+            )
+        })?;
+        Ok(format!("{plain:#}\n").into())
     }
 
     /// Fails: ends the step, and the run unless an `attempt` tolerates it: `fail("The volume is not mounted")`.

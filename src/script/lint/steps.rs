@@ -15,6 +15,11 @@ pub fn check(unit: &Unit, findings: &mut Vec<Finding>) {
             let mut body = Body { unit, word, line: at.line(), locals: Vec::new(), loops: 0, findings };
             body.block(block);
         }
+        if let Some((ensure, at)) = tree::ensure(node)
+            && let Some(block) = tree::step_block(ensure)
+        {
+            clean_up(unit, block, at, findings);
+        }
         continued(unit, node, findings);
         imports(unit, node, findings);
     }
@@ -149,6 +154,26 @@ impl Body<'_> {
     }
 }
 
+/// A clean-up runs to its end: leaving it midway would replace the failure that it follows. What it assigns is its own affair.
+fn clean_up(unit: &Unit, block: &StmtBlock, at: Position, findings: &mut Vec<Finding>) {
+    let mut found = Vec::new();
+    let mut body = Body {
+        unit,
+        word: tree::ENSURE.to_owned(),
+        line: at.line(),
+        locals: Vec::new(),
+        loops: 0,
+        findings: &mut found,
+    };
+    body.block(block);
+    findings.extend(found.into_iter().filter_map(|mut finding| {
+        let word = finding.failure.message.strip_suffix(" would leave the step")?.to_owned();
+        finding.failure.message = format!("{word} would leave the clean-up");
+        finding.failure.hints = vec!["Let the block behind `always` run to its end.".to_owned()];
+        Some(finding)
+    }));
+}
+
 /// A line that is read as the continuation of the step before it.
 fn continued(unit: &Unit, node: ASTNode<'_>, findings: &mut Vec<Finding>) {
     let (first, at, sign) = match node {
@@ -158,14 +183,15 @@ fn continued(unit: &Unit, node: ASTNode<'_>, findings: &mut Vec<Finding>) {
         }
         _ => return,
     };
-    let Some((step, began)) = tree::step(ASTNode::Expr(first)) else { return };
+    let Some((step, began)) = tree::block_word(ASTNode::Expr(first)) else { return };
+    let what = if step.tokens[0] == tree::ENSURE { "block" } else { "step" };
     let end = tree::step_block(step).map(StmtBlock::end_position).and_then(|end| end.line());
     if at.line() <= end.or(began.line()) {
         return;
     }
     findings.push(Finding::error(
-        unit.wrong(at, format!("this `{sign}` continues the step above it instead of beginning a line"))
-            .hint("Put a `;` behind the closing `}` of the step."),
+        unit.wrong(at, format!("this `{sign}` continues the {what} above it instead of beginning a line"))
+            .hint(format!("Put a `;` behind the closing `}}` of the {what}.")),
     ));
 }
 

@@ -2,12 +2,14 @@
 
 mod bindings;
 mod failures;
+mod flow;
 mod imports;
 pub mod probe;
 mod steps;
 mod unknowns;
 
 use crate::base::cancel::Reason;
+use crate::base::confirm::{Answer, Asker};
 use crate::base::event::{Event, EventSink, Level, Outcome, What};
 use crate::base::failure::Failure;
 use crate::engine::policy::{Grants, Policy};
@@ -34,6 +36,14 @@ impl EventSink for Recorder {
     }
 }
 
+struct Person(bool);
+
+impl Asker for Person {
+    fn ask(&self, _: &str) -> Option<Answer> {
+        Some(Answer { yes: self.0, by: "a person".to_owned() })
+    }
+}
+
 struct Intents;
 
 impl IntentLog for Intents {
@@ -49,6 +59,8 @@ struct Project {
     env: Vec<(String, String)>,
     /// When the run is interrupted.
     interrupted: Option<Duration>,
+    /// What a person answers.
+    answer: Option<bool>,
 }
 
 /// What a run left.
@@ -62,7 +74,7 @@ struct Ran {
 impl Project {
     fn new(playbook: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let project = Self { dir, params: Map::new(), env: Vec::new(), interrupted: None };
+        let project = Self { dir, params: Map::new(), env: Vec::new(), interrupted: None, answer: None };
         project.with("playbooks/p.rhai", playbook)
     }
 
@@ -105,6 +117,9 @@ impl Project {
                 std::thread::sleep(after);
                 cancel.cancel(Reason::Interrupted);
             });
+        }
+        if let Some(yes) = self.answer {
+            host.answered_by(Arc::new(Person(yes)));
         }
         let policy = Policy::new(Grants {
             env: ["GRANTED".to_owned(), "MY_TOKEN".to_owned()].into(),

@@ -1,11 +1,12 @@
 //! An action and an observation that do nothing, to test what stands between them and playbooks.
 
 use crate::action::{Action, Recorded};
+use crate::base::cancel::Reason;
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Plan, Reconciled, Target, Touch, Was};
 use crate::observe::Observation;
 use crate::script::bind::{known_text, observe, perform};
-use crate::script::context::Raised;
+use crate::script::context::{Raised, RunContext};
 use crate::script::options;
 use crate::script::value::IntoScript;
 use crate::sys::effects::Effects;
@@ -135,6 +136,14 @@ mod functions {
         }
         let code = serde_json::from_value(code.into()).unwrap_or(Code::Internal);
         Err(crate::script::fault::raise(Failure::new(code, format!("call {calls} failed"))))
+    }
+
+    /// Asks this run to end, as Ctrl-C does.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn interrupt(ctx: NativeCallContext) -> Result<(), Raised> {
+        let context = RunContext::of(&ctx)?;
+        context.session()?.facts().cancel().cancel(Reason::Interrupted);
+        Ok(())
     }
 
     #[rhai_fn(volatile)]

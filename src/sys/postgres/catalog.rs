@@ -3,6 +3,7 @@
 use crate::base::backup::{DatabaseProperties, RecoveryPoint};
 use crate::base::failure::{Code, Failure};
 use crate::sys::postgres::connection::Session;
+use crate::sys::postgres::mark;
 use chrono::DateTime;
 use std::collections::BTreeMap;
 
@@ -75,6 +76,8 @@ pub fn properties(session: &Session) -> Result<DatabaseProperties, Failure> {
          {locale}, {collation}, d.datacl IS NULL, d.datconnlimit, shobj_description(d.oid, 'pg_database'), t.spcname \
          FROM pg_database d LEFT JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()"
     ))?;
+    // What Lifeboat wrote on a database that it kept is no part of the database's own comment.
+    let (_, comment) = mark::split(value(&row, 9).as_deref());
     let acl = session.rows(
         "SELECT a::text FROM pg_database d, unnest(d.datacl) WITH ORDINALITY u(a, n) \
          WHERE d.datname = current_database() ORDER BY n",
@@ -105,7 +108,7 @@ pub fn properties(session: &Session) -> Result<DatabaseProperties, Failure> {
         collation_version: value(&row, 6),
         acl: (text(&row, 7) == "f").then(|| acl.rows.iter().map(|row| text(row, 0)).collect()),
         connection_limit: text(&row, 8).parse().map_err(|_| unexpected(session, &text(&row, 8)))?,
-        comment: value(&row, 9),
+        comment,
         settings,
         tablespace: text(&row, 10),
         extensions: extensions.rows.iter().map(|row| (text(row, 0), text(row, 1))).collect(),

@@ -9,6 +9,7 @@ use crate::sys::postgres::tls;
 use crate::sys::postgres::version::Version;
 use futures_util::StreamExt as _;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
@@ -64,6 +65,7 @@ pub struct Session {
     version_text: String,
     superuser: bool,
     limit: Mutex<Option<Duration>>,
+    to_the_end: AtomicBool,
 }
 
 /// What ended the connection, if the server said so before it hung up.
@@ -95,6 +97,42 @@ pub fn connect(host: &Arc<Host>, settings: &Settings) -> Result<Session, Failure
             Err(refusal::refused(settings, &error, &databases))
         }
     }
+}
+
+/// A session in the first of several databases of a server that lets this role in.
+///
+/// # Errors
+/// As [`connect`], with what the first of them said.
+pub(super) fn connect_to_any(
+    host: &Arc<Host>,
+    settings: &Settings,
+    databases: &[&str],
+) -> Result<Session, Failure> {
+    settings.tell(host.masker());
+    let mut first = None;
+    for database in databases {
+        let settings = settings.with_database(database);
+        match open(host, &settings)? {
+            Ok(session) => return Ok(session),
+            Err(error) => {
+                let is_of_database = matches!(
+                    error.code(),
+                    Some(
+                        &SqlState::INVALID_CATALOG_NAME
+                            | &SqlState::INSUFFICIENT_PRIVILEGE
+                            | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+                            | &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
+                    )
+                );
+                let failure = refusal::refused(&settings, &error, &[]);
+                if !is_of_database {
+                    return Err(failure);
+                }
+                first.get_or_insert(failure);
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| Failure::new(Code::Internal, "no database was named to connect to")))
 }
 
 /// The names of the server's databases, as far as one of the usual ones lets us ask.
@@ -156,6 +194,7 @@ fn attempt(
         version_text: greeting.version,
         superuser: greeting.superuser,
         limit: Mutex::new(None),
+        to_the_end: AtomicBool::new(false),
     }))
 }
 
@@ -270,8 +309,16 @@ impl Session {
     pub fn limit(&self, limit: Option<Duration>) -> Result<(), Failure> {
         let millis = limit.map_or(0, |limit| limit.as_millis().clamp(1, i32::MAX as u128));
         self.run(&format!("SET statement_timeout = {millis}"))?;
+        // Rounded as the server has it: whether a statement was too slow is decided by comparing with this.
+        let limit = limit.and(u64::try_from(millis).ok()).map(Duration::from_millis);
         *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = limit;
         Ok(())
+    }
+
+    /// Whether answers are waited for, from now on, even when the run is asked to end: for the few statements whose outcome
+    /// must be known. It counts for those with a time limit only.
+    pub fn see_through(&self, to_the_end: bool) {
+        self.to_the_end.store(to_the_end, Ordering::Relaxed);
     }
 
     /// Runs statements and forgets what they return.
@@ -332,7 +379,14 @@ impl Session {
         let began = self.host.clock().instant();
         let waited = match limit {
             None => self.host.wait(answer).map(Ok),
-            Some(limit) => self.host.wait(async { tokio::time::timeout(limit + GRACE, answer).await }),
+            Some(limit) => {
+                let bounded = async { tokio::time::timeout(limit + GRACE, answer).await };
+                if self.to_the_end.load(Ordering::Relaxed) {
+                    self.host.wait_to_the_end(bounded)
+                } else {
+                    self.host.wait(bounded)
+                }
+            }
         };
         let slow = limit.filter(|limit| began.elapsed() >= *limit);
         match waited {
@@ -390,6 +444,11 @@ impl Session {
         Failure::new(Code::Query, format!("a query on `{}` failed", self.settings.database))
             .caused_by(refusal::innermost(error))
     }
+}
+
+/// Whether a failure is the server's refusal with this SQLSTATE.
+pub fn has_state(failure: &Failure, state: &str) -> bool {
+    failure.code == Code::Query && failure.causes.iter().any(|cause| cause.ends_with(&format!("({state})")))
 }
 
 /// A statement as it was sent and as it was written.

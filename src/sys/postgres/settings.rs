@@ -186,7 +186,7 @@ pub fn resolve(explicit: &Explicit, env: &Env, home: Option<&Path>) -> Result<Se
 pub fn resolve_for(host: &Arc<Host>, explicit: &Explicit) -> Result<Settings, Failure> {
     let home = host.env().value("HOME").map(PathBuf::from);
     let home = host.sandbox().map_or(home, |sandbox| sandbox.real_home().map(Path::to_path_buf));
-    let mut settings = resolve(explicit, host.env(), home.as_deref())?;
+    let mut settings = resolve(explicit, &host.env(), home.as_deref())?;
     settings.tell(host.masker());
     if let Some(sandbox) = host.sandbox() {
         settings = sandbox.stand_in(host, &settings)?;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The PATH that programs are looked for on, and that children get.
-pub(super) fn search_path(host: &Host) -> &str {
-    host.env().value("PATH").unwrap_or(USUAL_PATH)
+pub(super) fn search_path(host: &Host) -> String {
+    host.env().value("PATH").unwrap_or(USUAL_PATH).to_owned()
 }
 
 /// The path of `program`: of a name, the first on PATH; of a path, that one, taken from the project.

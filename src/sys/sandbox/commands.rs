@@ -50,7 +50,7 @@ impl Sandbox {
     /// # Errors
     /// Whatever keeps that server from starting.
     pub fn confined(&self, exec: &Exec, host: &Arc<Host>) -> Result<Exec, Failure> {
-        let settings = match resolve(&Explicit::default(), host.env(), self.real_home()) {
+        let settings = match resolve(&Explicit::default(), &host.env(), self.real_home()) {
             Ok(settings) => Some(self.stand_in(host, &settings)?),
             Err(_) => None,
         };
@@ -68,10 +68,11 @@ impl Sandbox {
             }
         }
         let url = variables.into_iter().find(|(name, _)| *name == "DATABASE_URL").map(|(_, value)| value);
+        let env = host.env();
         for (name, variable) in &mut confined.env {
             let text = match variable {
                 Variable::Set(value) => value.expose(),
-                Variable::Passed => host.env().value(name).unwrap_or_default(),
+                Variable::Passed => env.value(name).unwrap_or_default(),
             };
             if (text.contains("postgres://") || text.contains("postgresql://"))
                 && let Some(url) = &url

@@ -15,6 +15,8 @@ use lifeboat::action::scratch_database::ScratchDatabase;
 use lifeboat::action::scratch_postgres::{ScratchOptions, ScratchPostgres};
 use lifeboat::action::source::BackupSource;
 use lifeboat::action::verify::{Verify, VerifyOptions};
+use lifeboat::action::write::Write;
+use lifeboat::base::plan::Later;
 use lifeboat::base::secret::Secret;
 use lifeboat::sys::process::Value;
 use lifeboat::sys::scratch::{ScratchCluster, ScratchTarget};
@@ -130,6 +132,26 @@ pub const CASES: &[Case] = &[
         failing: Some(|_| Box::new(Gzip { path: "nowhere".into(), level: Level::default() })),
         makes: &["big.gz"],
         again: Again::Refuses("exists already"),
+        ..KIND
+    },
+    Case {
+        name: "write",
+        set_up: |_| write("reports/a.md"),
+        failing: Some(|world| {
+            world.file("taken", "a file");
+            write("taken/a.md")
+        }),
+        makes: &["reports/a.md"],
+        ..KIND
+    },
+    Case {
+        name: "write of a file that is there",
+        set_up: |world| {
+            world.file("a.md", "old");
+            write("a.md")
+        },
+        intent: Some("replace "),
+        makes: &["a.md"],
         ..KIND
     },
     Case {
@@ -290,4 +312,8 @@ fn noise(size: usize) -> Vec<u8> {
         state.to_le_bytes()
     };
     std::iter::repeat_with(word).flatten().take(size).collect()
+}
+
+fn write(path: &str) -> Box<dyn AnyAction> {
+    Box::new(Write { path: path.into(), text: Later::Now("## Restore Test\n".to_owned()) })
 }

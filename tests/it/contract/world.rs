@@ -148,7 +148,7 @@ impl World {
 
     /// How to reach the database that is dumped.
     pub fn settings(&self) -> Settings {
-        resolve(&Explicit::default(), self.host.env(), None).unwrap()
+        resolve(&Explicit::default(), &self.host.env(), None).unwrap()
     }
 
     /// Acts as an earlier run did, which began at `now`.

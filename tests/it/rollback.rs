@@ -1,0 +1,246 @@
+//! What a restore changed is taken back, also twice, and what it kept is listed and removed.
+
+mod cleanup;
+mod killed;
+
+use crate::cluster::{TestDatabase, cluster, database, psql, psql_output};
+use crate::project::{Ran, TestProject};
+use expect_test::expect;
+
+/// A playbook that restores one file into the database that the environment names.
+const RESTORE: &str = r#"
+const PLAYBOOK = #{
+    summary: "Restore one file",
+    params: #{ file: #{ help: "The backup", required: true, positional: true } },
+};
+let db = postgres();
+step "Restore" { restore(params.file, db); }
+"#;
+
+/// A project with a database, and the backup of its first state.
+struct Place {
+    project: TestProject,
+    database: TestDatabase,
+    backup: String,
+}
+
+impl Place {
+    /// The database says `old` in the backup, and `new` now.
+    fn new(hint: &str) -> Self {
+        let database = database(hint);
+        psql(&database, "CREATE TABLE which AS SELECT 'old' AS which FROM generate_series(1, 3)");
+        let project = TestProject::new().database(&database).playbook("restore_file", RESTORE);
+        project.run(&["backup_database"]).exits(0);
+        let backup = format!("backups/database/{}", project.only("backups/database", ".sql.gz"));
+        psql(&database, "UPDATE which SET which = 'new'");
+        Self { project, database, backup }
+    }
+
+    #[track_caller]
+    fn restore(&self) -> String {
+        self.project.run(&["restore_file", &self.backup]).exits(0);
+        self.latest()
+    }
+
+    /// The newest run's id.
+    fn latest(&self) -> String {
+        let history = self.project.run(&["history", "--json"]).exits(0).stdout;
+        let runs: serde_json::Value = serde_json::from_str(&history).unwrap();
+        let runs = runs.get("runs").unwrap_or(&runs);
+        runs[0]["run"].as_str().unwrap().to_owned()
+    }
+
+    fn rollback(&self, run: &str) -> Ran {
+        self.project.run(&["rollback", run, "--yes"])
+    }
+
+    /// What the live database says.
+    #[track_caller]
+    fn which(&self) -> String {
+        which(&self.database.name)
+    }
+
+    /// The databases beside the live one.
+    fn others(&self) -> Vec<String> {
+        let sql = "SELECT datname FROM pg_database ORDER BY 1";
+        let output = psql_output(&cluster().client_env("postgres"), sql, &[]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let begin = format!("{}_", self.database.name);
+        text.lines().filter(|name| name.starts_with(&begin)).map(str::to_owned).collect()
+    }
+
+    #[track_caller]
+    fn only_other(&self) -> String {
+        let others = self.others();
+        assert_eq!(others.len(), 1, "{others:?}");
+        others.into_iter().next().unwrap()
+    }
+
+    /// What was told of a failure, without what changes from run to run.
+    fn told(&self, ran: &Ran) -> String {
+        let told = self.project.told(ran).replace(&self.database.name, "shop");
+        let server = format!("{}:{}", cluster().socket_dir().display(), cluster().port());
+        steady_runs(&told.replace(&server, "SERVER"))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for name in self.others() {
+            drop(TestDatabase { name });
+        }
+    }
+}
+
+/// A text without ids of runs, OIDs and times.
+fn steady_runs(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let bytes = rest.as_bytes();
+        let fresh = !out.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
+        if fresh && digits == 8 && bytes.get(8) == Some(&b'-') && rest.len() >= 22 {
+            out.push_str("RUN");
+            rest = &rest[22..];
+        } else if fresh && digits == 4 && bytes.get(4) == Some(&b'-') && rest.len() >= 19 {
+            out.push_str("TIME");
+            rest = &rest[19..];
+        } else if fresh && digits > 3 {
+            out.push('N');
+            rest = &rest[digits..];
+        } else {
+            let c = rest.chars().next().unwrap();
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    out
+}
+
+/// What a database says: all of its rows.
+#[track_caller]
+fn which(name: &str) -> String {
+    let sql = "SELECT string_agg(which, ' ') FROM which";
+    let output = psql_output(&cluster().client_env(name), sql, &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_restore_is_rolled_back_and_the_rollback_too() {
+    let place = Place::new("rollback");
+    psql(&place.database, &format!("COMMENT ON DATABASE \"{}\" IS 'the shop'", place.database.name));
+    let run = place.restore();
+    assert_eq!(place.which(), "old old old");
+    let kept = place.only_other();
+    assert_eq!(which(&kept), "new new new");
+
+    // A dry run tells what would be done, and does nothing.
+    let shown = place.project.run(&["rollback", "latest", "--dry-run"]).exits(0);
+    let text = shown.stdout.replace(&place.database.name, "shop");
+    expect![[r#""#]].assert_eq(&steady_runs(&place.project.steady(&text)));
+    assert_eq!((place.which().as_str(), place.only_other()), ("old old old", kept));
+
+    place.rollback(&run[16..]).exits(0);
+    assert_eq!(place.which(), "new new new");
+    let undone = place.only_other();
+    assert!(undone.starts_with(&format!("{}_undone_2", place.database.name)), "{undone}");
+    assert_eq!(which(&undone), "old old old");
+    let comment = |name: &str| {
+        psql(
+            &place.database,
+            &format!(
+                "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{name}'"
+            ),
+        )
+    };
+    assert_eq!(comment(&place.database.name), "the shop\n");
+    assert!(comment(&undone).starts_with("lifeboat {\"kind\":\"kept\""), "{}", comment(&undone));
+
+    // And forward again.
+    place.rollback("latest").exits(0);
+    assert_eq!(place.which(), "old old old");
+    assert_eq!(which(&place.only_other()), "new new new");
+}
+
+#[test]
+fn what_cannot_be_rolled_back_is_told() {
+    let place = Place::new("hopeless");
+    let mut told = String::new();
+    let mut tell = |what: &str, ran: &Ran| told.push_str(&format!("{what}: {}\n", place.told(ran)));
+    tell("nothing to roll back", &place.rollback(&place.latest()));
+    tell("nothing at all", &place.rollback("latest"));
+    let first = place.restore();
+    let first_kept = place.only_other();
+    let second = place.restore();
+    tell("a newer restore in between", &place.rollback(&first));
+    place.rollback(&second).exits(0);
+    place.rollback(&first).exits(0);
+    assert_eq!(place.which(), "new new new");
+    tell("it was rolled back already", &place.rollback(&first));
+
+    let third = place.restore();
+    let kept = place.others().into_iter().find(|name| which(name) == "new new new").unwrap();
+    assert_ne!(kept, first_kept);
+    psql(&place.database, &format!("COMMENT ON DATABASE \"{kept}\" IS NULL"));
+    tell("the mark is gone", &place.rollback(&third));
+    drop(TestDatabase { name: kept });
+    tell("what was kept is gone", &place.rollback(&third));
+    let live = &place.database.name;
+    let admin = |sql: &str| {
+        let output = psql_output(&cluster().client_env("postgres"), sql, &[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    admin(&format!("DROP DATABASE \"{live}\" WITH (FORCE)"));
+    tell("what was live is gone", &place.rollback(&third));
+    admin(&format!("CREATE DATABASE \"{live}\""));
+    tell("somebody made another one", &place.rollback(&third));
+    expect![[r#""#]].assert_eq(&told);
+}
+
+#[test]
+fn a_restore_into_a_database_that_was_absent_is_rolled_back_to_none() {
+    let place = Place::new("was_absent");
+    let live = place.database.name.clone();
+    let output = psql_output(&cluster().client_env("postgres"), &format!("DROP DATABASE \"{live}\""), &[]);
+    assert!(output.status.success());
+    let run = place.restore();
+    assert_eq!(place.which(), "old old old");
+    assert_eq!(place.others(), [""; 0]);
+    place.rollback(&run).exits(0);
+    let undone = place.only_other();
+    assert_eq!(which(&undone), "old old old");
+    let gone = psql_output(&cluster().client_env(&live), "SELECT 1", &[]);
+    assert!(!gone.status.success());
+    place.rollback("latest").exits(0);
+    assert_eq!(place.which(), "old old old");
+    assert_eq!(place.others(), [""; 0]);
+}
+
+#[test]
+fn the_password_is_looked_for_again() {
+    let place = Place::new("secretive");
+    let run = place.restore();
+    let record = place.project.at(format!(".lifeboat/runs/{run}/events.jsonl"));
+    assert!(!std::fs::read_to_string(record).unwrap().contains(crate::cluster::PASSWORD));
+    let Place { project, .. } = &place;
+    let wrong = Ran::of(
+        project.command(&["rollback", "latest", "--yes"]).env("DB_PASSWORD", "guessed").output().unwrap(),
+    );
+    let without = Ran::of(
+        project.command(&["rollback", "latest", "--yes"]).env_remove("DB_PASSWORD").output().unwrap(),
+    );
+    expect![[r#""#]].assert_eq(&format!("{}\n{}", place.told(&wrong), place.told(&without)));
+    // Another environment than that of the restore does not lead elsewhere.
+    let elsewhere = Ran::of(
+        project
+            .command(&["rollback", "latest", "--yes"])
+            .env("DB_NAME", "another")
+            .env("DB_PORT", "1")
+            .output()
+            .unwrap(),
+    );
+    elsewhere.exits(0);
+    assert_eq!(place.which(), "new new new");
+}

@@ -1,0 +1,111 @@
+//! What restores keep is listed, and removed only when somebody says so.
+
+use super::{Place, which};
+use crate::cluster::{TestDatabase, cluster, program, psql, psql_output};
+use crate::project::Ran;
+use expect_test::expect;
+use std::process::{Command, Stdio};
+
+/// What was told beside steps and the like.
+fn said(place: &Place, ran: &Ran) -> String {
+    let text = place.project.steady(&ran.stderr).replace(&place.database.name, "shop");
+    let text = super::steady_runs(&text);
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with("  "));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+fn cleanup(place: &Place, args: &[&str]) -> Ran {
+    place.project.run(&[&["cleanup", "--yes"], args].concat())
+}
+
+#[test]
+fn what_is_kept_is_listed_and_removed_when_asked() {
+    let place = Place::new("cleanup");
+    place.restore();
+    let kept = place.only_other();
+    let listed = cleanup(&place, &[]).exits(0);
+    expect![[r#""#]].assert_eq(&said(&place, &listed));
+    let young = cleanup(&place, &["--keep-days", "1"]).exits(0);
+    expect![[r#""#]].assert_eq(&said(&place, &young));
+    assert_eq!(place.only_other(), kept);
+    cleanup(&place, &["--keep-days", "0"]).exits(2);
+    let shown = place.project.run(&["cleanup", "--all", "--dry-run"]).exits(0);
+    expect![[r#""#]].assert_eq(&super::steady_runs(
+        &place.project.steady(&shown.stdout).replace(&place.database.name, "shop"),
+    ));
+    assert_eq!(place.only_other(), kept);
+    // A day later it is old.
+    let later = (chrono::Local::now() + chrono::TimeDelta::days(1)).to_rfc3339();
+    let mut command = place.project.command(&["cleanup", "--yes", "--keep-days", "1"]);
+    let old = Ran::of(command.env("LIFEBOAT_NOW", later).output().unwrap()).exits(0);
+    expect![[r#""#]].assert_eq(&said(&place, &old));
+    assert_eq!(place.others(), [""; 0]);
+    assert_eq!(place.which(), "old old old");
+    cleanup(&place, &["--all"]).exits(0);
+}
+
+#[test]
+fn sessions_in_what_is_kept_are_named_and_only_force_ends_them() {
+    let place = Place::new("inside");
+    place.restore();
+    let kept = place.only_other();
+    let mut client = Command::new(program("psql"))
+        .args(["-X", "-q", "-c", "SELECT pg_sleep(600)"])
+        .envs(cluster().client_env(&kept))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let inside = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{kept}'");
+    while psql(&place.database, &inside).trim() == "0" {}
+    let refused = cleanup(&place, &["--all"]);
+    expect![[r#""#]].assert_eq(&place.told(&refused));
+    assert_eq!(client.try_wait().unwrap(), None);
+    assert_eq!(place.only_other(), kept);
+    cleanup(&place, &["--all", "--force"]).exits(0);
+    assert_ne!(client.wait().unwrap().code(), Some(0));
+    assert_eq!(place.others(), [""; 0]);
+}
+
+#[test]
+fn only_what_bears_the_mark_is_removed() {
+    let place = Place::new("unmarked");
+    place.restore();
+    let kept = place.only_other();
+    let text = |name: &str| {
+        format!(
+            "const PLAYBOOK = #{{ summary: \"Remove\" }};\nstep \"Remove\" {{ remove_database(postgres(), \"{name}\"); }}\n"
+        )
+    };
+    let admin = |sql: &str| {
+        let output = psql_output(&cluster().client_env("postgres"), sql, &[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let foreign = TestDatabase { name: format!("{}_before_20251110_020000", place.database.name) };
+    admin(&format!("CREATE DATABASE \"{}\"", foreign.name));
+    let mut told = String::new();
+    for name in [place.database.name.as_str(), &foreign.name, "nowhere", "postgres"] {
+        std::fs::write(place.project.at("playbooks/remove.rhai"), text(name)).unwrap();
+        told.push_str(&place.told(&place.project.run(&["remove", "--yes"])));
+    }
+    expect![[r#""#]].assert_eq(&told);
+    cleanup(&place, &["--all"]).exits(0);
+    assert_eq!(place.others(), std::slice::from_ref(&foreign.name));
+    assert_ne!(kept, foreign.name);
+    assert_eq!(which(&place.database.name), "old old old");
+}
+
+#[test]
+fn what_is_left_of_an_interrupted_removal_is_removed() {
+    let place = Place::new("invalid");
+    place.restore();
+    let kept = place.only_other();
+    // What PostgreSQL itself writes when it begins to drop a database.
+    let sql = format!("UPDATE pg_database SET datconnlimit = -2 WHERE datname = '{kept}'");
+    let output = psql_output(&cluster().client_env("postgres"), &sql, &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let refused = place.rollback("latest");
+    expect![[r#""#]].assert_eq(&place.told(&refused));
+    cleanup(&place, &["--all"]).exits(0);
+    assert_eq!(place.others(), [""; 0]);
+}
