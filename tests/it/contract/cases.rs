@@ -9,6 +9,7 @@ use lifeboat::action::file::FileSource;
 use lifeboat::action::gzip::Gzip;
 use lifeboat::action::hash::Hash;
 use lifeboat::action::notify::Notify;
+use lifeboat::action::restore::{Restore, RestoreOptions};
 use lifeboat::action::rotate::{Rotate, RotateOptions};
 use lifeboat::action::save::{Save, SaveOptions};
 use lifeboat::action::scratch_database::ScratchDatabase;
@@ -211,6 +212,33 @@ pub const CASES: &[Case] = &[
         ..KIND
     },
     Case {
+        name: "restore",
+        set_up: |world| {
+            world.earlier("2025-11-09T02:00:00+00:00", &save_of(dump(world), "backups/db/a.sql.gz"));
+            let server = own_server(world);
+            restore("backups/db/a.sql.gz", &ScratchTarget { database: "postgres copy".into(), ..server })
+        },
+        failing: Some(|world| {
+            let mut bytes = std::fs::read(world.at("backups/db/a.sql.gz")).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            world.file("broken/a.sql.gz", bytes);
+            let server = std::fs::read(world.at("server.json")).unwrap();
+            restore("broken/a.sql.gz", &serde_json::from_slice(&server).unwrap())
+        }),
+        intent: Some("rename `postgres copy_staging_20251110_020000_abcdef` to `postgres copy`"),
+        rest: databases,
+        again: Again::Returns(&[
+            "kept",
+            "kept_oid",
+            "live_oid",
+            "load_millis",
+            "check_millis",
+            "swap_millis",
+        ]),
+        ..KIND
+    },
+    Case {
         name: "notify",
         set_up: |_| Box::new(Notify { status: "success".into(), message: "Backed up shop".into() }),
         rest: |world| format!("{:?}", world.host.alert()),
@@ -234,10 +262,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "scratch_database",
         set_up: |world| {
-            let cluster = ScratchCluster::start(&options()).unwrap();
-            let server = cluster.target("postgres");
-            world.file("server.json", serde_json::to_vec(&server).unwrap());
-            world.host.keep_scratch(cluster);
+            let server = own_server(world);
             Box::new(ScratchDatabase { server: server.settings().unwrap(), name: "Second \"one\"".into() })
         },
         failing: Some(|world| Box::new(ScratchDatabase { server: world.settings(), name: "third".into() })),
@@ -285,6 +310,20 @@ fn exec(script: &str) -> Box<dyn AnyAction> {
 
 fn scratch(database: &str) -> Box<dyn AnyAction> {
     Box::new(ScratchPostgres { options: ScratchOptions { database: Some(database.into()), sample: None } })
+}
+
+/// A server of the world's own.
+fn own_server(world: &World) -> ScratchTarget {
+    let cluster = ScratchCluster::start(&options()).unwrap();
+    let server = cluster.target("postgres");
+    world.file("server.json", serde_json::to_vec(&server).unwrap());
+    world.host.keep_scratch(cluster);
+    server
+}
+
+fn restore(path: &str, target: &ScratchTarget) -> Box<dyn AnyAction> {
+    let settings = target.settings().unwrap();
+    Box::new(Restore { backup: path.into(), settings, options: RestoreOptions::default() })
 }
 
 /// The databases of the scratch server.
