@@ -65,6 +65,14 @@ pub trait Action: Send + Sync + 'static {
     fn asks(&self) -> Vec<Need> {
         Vec::new()
     }
+    /// Itself in a few words, as a verdict names it.
+    fn in_short(&self) -> String {
+        Self::NAME.to_owned()
+    }
+    /// Why it would reach beyond the sandbox of a drill, which then does not carry it out; `None` outside of one.
+    fn captured(&self, _facts: &Facts) -> Option<String> {
+        None
+    }
     /// Plans from facts; changes nothing.
     fn plan(&self, facts: &Facts) -> Result<Plan<Self::Output>, Failure>;
     /// Carries out exactly `plan`.

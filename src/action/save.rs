@@ -271,6 +271,7 @@ impl Save {
             entries: produced.entries,
             unreadable: produced.unreadable.clone(),
             verified: None,
+            drilled: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::engine::alert;
 use crate::engine::policy::Policy;
 use crate::engine::session::{LiveRun, Session};
 use crate::journal::daily::DailyLog;
+use crate::journal::drills;
 use crate::journal::reader;
 use crate::journal::store::{NewRun, RunRecord};
 use crate::script::grants::grants;
@@ -19,6 +20,7 @@ use crate::script::lint::{Finding, Reserved, of_program};
 use crate::script::param::Kind;
 use crate::script::parameters::{Given, ParamValue, Values, values};
 use crate::script::program::{Program, Unit};
+use crate::script::rehearse;
 use crate::script::runtime::{self, ScriptParam};
 use crate::script::surface::Surface;
 use crate::sys::host::Host;
@@ -60,6 +62,9 @@ pub struct Launch<'a> {
     /// Who else wants the events: screen, `--json`.
     pub sinks: Vec<Events>,
 }
+
+/// The exit code of a run that began, and the failure that ended it; or why it could not begin.
+pub(super) type Landing = Result<(Exit, Option<Failure>), Failure>;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -103,27 +108,38 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
         return Landed { failure: None, ..refused(failure, checked.findings) };
     }
     let Checked { program, header, findings } = checked;
-    let resolved = header
-        .and_then(|header| Ok((values(&header.params, launch.given, &host.env(), host.masker())?, header)));
+    let resolved = header.and_then(|header| {
+        let env = match launch.mode {
+            Mode::Drill => rehearse::environment(host, &header),
+            Mode::Live | Mode::DryRun => host.env(),
+        };
+        Ok((values(&header.params, launch.given, &env, host.masker())?, header))
+    });
     let (values, header) = match resolved {
         Ok(resolved) => resolved,
         Err(failure) => return refused(failure, findings),
     };
-    let policy = Policy::new(grants(&program, &header, &values, host)).guarding(host.project(), host.state());
+    let policy =
+        || Policy::new(grants(&program, &header, &values, host)).guarding(host.project(), host.state());
     let run = RunId::new(host.began(), &host.letters());
     let result = match launch.mode {
         Mode::DryRun => {
             host.listen(Arc::new(Fan(launch.sinks.clone())));
             begin(host, &launch, &program, &values, &run);
-            let session = Arc::new(Session::dry(host.clone(), policy));
+            if let Some(drill) = drills::newest(host.state(), &launch.playbook.name) {
+                let value = drill.told(host.clock().now());
+                host.emit(What::Resolved { what: "drill".to_owned(), value, from: Vec::new() });
+            }
+            let session = Arc::new(Session::dry(host.clone(), policy()));
             Ok(conduct(host, None, &launch, session, &header, &values))
         }
-        Mode::Live => live(host, &launch, &program, policy, &header, &values, &run),
+        Mode::Live => live(host, &launch, &program, policy(), &header, &values, &run),
+        Mode::Drill => rehearse::drill(host, &launch, &program, &header, &values, &run),
     };
     match result {
         Err(failure) => refused(failure, findings),
         Ok((exit, failure)) => {
-            Landed { exit, run: (launch.mode == Mode::Live).then_some(run), findings, failure }
+            Landed { exit, run: (launch.mode != Mode::DryRun).then_some(run), findings, failure }
         }
     }
 }
@@ -136,25 +152,8 @@ fn live(
     header: &Header,
     values: &Values,
     run: &RunId,
-) -> Result<(Exit, Option<Failure>), Failure> {
-    let modules: Vec<(String, String)> = program
-        .units
-        .iter()
-        .skip(1)
-        .map(|unit| (unit.source.file.clone(), unit.source.text.to_string()))
-        .collect();
-    let record = Arc::new(RunRecord::begin(
-        host,
-        &NewRun {
-            run,
-            playbook: &launch.playbook.name,
-            file: &launch.playbook.file,
-            source: &launch.playbook.source,
-            modules: &modules,
-            // What only frees space must work on a disk that has none.
-            reserve: if only_rotates(program) { Reserve::Host } else { Reserve::Own },
-        },
-    )?);
+) -> Landing {
+    let record = record(host, launch, program, run)?;
     let log_host = Arc::downgrade(host);
     let daily = DailyLog::new(host.project().join("logs"), move |failure| {
         if let Some(host) = log_host.upgrade() {
@@ -178,6 +177,32 @@ fn live(
         }
         (Err(failure), None) => Err(failure),
     }
+}
+
+/// Begins the record of a run.
+pub(super) fn record(
+    host: &Arc<Host>,
+    launch: &Launch<'_>,
+    program: &Program,
+    run: &RunId,
+) -> Result<Arc<RunRecord>, Failure> {
+    let modules: Vec<(String, String)> = program
+        .units
+        .iter()
+        .skip(1)
+        .map(|unit| (unit.source.file.clone(), unit.source.text.to_string()))
+        .collect();
+    let new = NewRun {
+        run,
+        playbook: &launch.playbook.name,
+        file: &launch.playbook.file,
+        source: &launch.playbook.source,
+        modules: &modules,
+        mode: launch.mode,
+        // What only frees space must work on a disk that has none.
+        reserve: if only_rotates(program) { Reserve::Host } else { Reserve::Own },
+    };
+    Ok(Arc::new(RunRecord::begin(host, &new)?))
 }
 
 /// Runs the playbook in the session and ends the run.
@@ -236,7 +261,7 @@ fn alert_of(
 }
 
 /// The parameters as the script gets them.
-fn script_params(header: &Header, values: &Values) -> BTreeMap<String, ScriptParam> {
+pub(super) fn script_params(header: &Header, values: &Values) -> BTreeMap<String, ScriptParam> {
     let script = |name: &String, value: &ParamValue| match (value, header.param(name).map(|param| param.kind))
     {
         (ParamValue::Secret(secret), _) => ScriptParam::Secret(secret.clone()),
@@ -250,7 +275,7 @@ fn script_params(header: &Header, values: &Values) -> BTreeMap<String, ScriptPar
     values.values.iter().map(|(name, value)| (name.clone(), script(name, value))).collect()
 }
 
-fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, run: &RunId) {
+pub(super) fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, run: &RunId) {
     let mut code = Sha256::new();
     for unit in &program.units {
         code.update(unit.source.text.as_bytes());
@@ -287,11 +312,13 @@ fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, r
 }
 
 /// Tells the alert's receiver of runs that were killed since; they could not do it themselves.
-fn tell_of_killed_runs(host: &Arc<Host>) {
+pub(super) fn tell_of_killed_runs(host: &Arc<Host>) {
     let Ok(killed) = reader::killed(host.state()) else { return };
     for run in killed {
-        host.info(&format!("run {} of `{}` was killed before it ended", run.run, run.playbook));
-        let alert = alert::killed(&run.playbook, run.run.as_str(), host.clock().now());
+        let what = if run.is_drill { "drill" } else { "run" };
+        host.info(&format!("{what} {} of `{}` was killed before it ended", run.run, run.playbook));
+        let name = if run.is_drill { format!("drill of {}", run.playbook) } else { run.playbook.clone() };
+        let alert = alert::killed(&name, run.run.as_str(), host.clock().now());
         let sent = alert::send(host, &alert);
         // Not noted, it is sent once more by the next run: better twice than never.
         let (delivered, detail) = sent.told();
@@ -308,7 +335,7 @@ fn only_rotates(program: &Program) -> bool {
 }
 
 /// Hands every event to each sink.
-struct Fan(Vec<Events>);
+pub(super) struct Fan(pub(super) Vec<Events>);
 
 impl EventSink for Fan {
     fn event(&self, event: &Event) {

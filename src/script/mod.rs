@@ -23,6 +23,7 @@ pub mod options;
 pub mod param;
 pub mod parameters;
 pub mod program;
+mod rehearse;
 pub mod runtime;
 pub mod step;
 pub mod surface;

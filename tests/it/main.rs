@@ -13,6 +13,7 @@ mod diagnostics;
 mod docker;
 mod docs;
 mod doors;
+mod drill;
 mod dumps;
 mod exec;
 mod extract;
