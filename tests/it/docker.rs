@@ -27,13 +27,15 @@ pub fn engine() {
         }
         // The shell ends the engine when its input ends, which is when this process does.
         let script = "dockerd >/dev/null 2>&1 & engine=$!; cat >/dev/null; kill $engine; wait";
-        let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
         for _ in 0..600 {
             if answers() {
                 return Some(Mutex::new(child));
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
+        let _ = child.kill();
+        let _ = child.wait();
         panic!("no Docker engine answers, and none could be started: these tests need one, as root");
     });
 }

@@ -63,7 +63,8 @@ fn a_command_line_that_names_nothing_is_told_what_to_say() {
            │         ^
         hint: Say --database, --config or both, each with a FILE or with --latest; --list shows what is there.
         ✘ restore failed in step `Parameters` after TIME (exit 2)
-    "#]].assert_eq(&said(&["restore"]));
+    "#]]
+    .assert_eq(&said(&["restore"]));
     expect_test::expect![[r#"
         exit 2
         error: which backup? --database names none
@@ -74,7 +75,8 @@ fn a_command_line_that_names_nothing_is_told_what_to_say() {
         while calling `std/recovery::check_choice` at playbooks/restore.rhai:42:19
         hint: Say --database FILE, or --database --latest; lifeboat restore --list shows what is there.
         ✘ restore failed in step `Parameters` after TIME (exit 2)
-    "#]].assert_eq(&said(&["restore", "--database"]));
+    "#]]
+    .assert_eq(&said(&["restore", "--database"]));
     expect_test::expect![[r#"
         exit 1
         error: there is no backup of asked_1 in backups/database
@@ -85,7 +87,8 @@ fn a_command_line_that_names_nothing_is_told_what_to_say() {
         while calling `std/recovery::choose` at playbooks/restore.rhai:53:23
         hint: Name the backup's file, or the folder with --dir or --config-dir.
         ✘ restore failed in step `Verify` after TIME (exit 1)
-    "#]].assert_eq(&said(&["restore", "--database", "--latest"]));
+    "#]]
+    .assert_eq(&said(&["restore", "--database", "--latest"]));
     expect_test::expect![[r#"
         exit 2
         error: nowhere.tar.gz is no backup
@@ -97,7 +100,8 @@ fn a_command_line_that_names_nothing_is_told_what_to_say() {
         while calling `std/recovery::choose` at playbooks/restore.rhai:62:23
         hint: Name one backup's file; `lifeboat restore --list` shows what is there.
         ✘ restore failed in step `Verify` after TIME (exit 2)
-    "#]].assert_eq(&said(&["restore", "--config", "nowhere.tar.gz"]));
+    "#]]
+    .assert_eq(&said(&["restore", "--config", "nowhere.tar.gz"]));
 }
 
 #[test]
