@@ -13,7 +13,7 @@ use serde::Serialize;
 ///
 /// With `--json`: an array of objects with `run`, `playbook`, `began` (RFC 3339), `state` (`running`, `killed` or `ended`),
 /// `exit` (the exit code, or null), `millis`, `bytes` (of the backups it made), `warnings`, `failure` (`code`, `message`,
-/// `causes`, `hints`, `at`, or null), `owes` (blocks whose clean-up is owed) and `notes` (what of the record cannot be read).
+/// `causes`, `hints`, `at`, or null), `owes` (blocks whose clean-up is owed), `resumed` (how often) and `notes` (what of the record cannot be read).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only runs of this playbook
@@ -37,6 +37,7 @@ pub struct RunRow<'a> {
     warnings: &'a [String],
     failure: Option<&'a Failure>,
     owes: &'a [String],
+    resumed: u32,
     notes: &'a [String],
 }
 
@@ -58,6 +59,7 @@ impl<'a> From<&'a RunSummary> for RunRow<'a> {
             warnings: &run.warnings,
             failure: run.failure.as_ref(),
             owes: &run.owes,
+            resumed: run.resumed,
             notes: &run.notes,
         }
     }
@@ -113,6 +115,7 @@ pub fn result(run: &RunSummary, paint: Paint) -> String {
     match run.state {
         RunState::Running => paint.hint("running"),
         RunState::Killed => paint.error(&owing("killed")),
+        RunState::Ended(Exit::Success) if run.resumed > 0 => paint.good("success (resumed)"),
         RunState::Ended(Exit::Success) => paint.good("success"),
         RunState::Ended(Exit::Warnings) => paint.warning(&counted(run.warnings.len(), "warning")),
         RunState::Ended(Exit::Interrupted) => paint.warning(&owing("interrupted")),
@@ -191,6 +194,7 @@ mod tests {
                   "step": "Rotate"
                 },
                 "owes": [],
+                "resumed": 0,
                 "notes": []
               },
               {
@@ -204,6 +208,7 @@ mod tests {
                 "warnings": [],
                 "failure": null,
                 "owes": [],
+                "resumed": 0,
                 "notes": []
               }
             ]

@@ -20,6 +20,7 @@ pub mod progress;
 #[cfg(test)]
 mod recorded;
 pub mod report;
+pub mod resume;
 pub mod run;
 pub mod schedule;
 pub mod screen;
@@ -51,6 +52,9 @@ const PROGRAM: &str = "lifeboat";
 /// partial, 6 a person is needed, 10 refused by policy, 11 locked by another run, 12 a backup is not intact, 130
 /// interrupted, 143 terminated.
 ///
+/// `LIFEBOAT_FAULT=fail:3` lets the third action of a run fail, `kill-before:3` and `kill-after:3` kill the run around it: to try
+/// out what a playbook does then.
+///
 /// `LIFEBOAT_LOG=debug` tells on stderr what the program itself does: processes, connections, files, locks.
 #[derive(Debug, Parser)]
 #[command(
@@ -71,6 +75,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Resume(resume::Args),
     Playbooks(playbooks::Args),
     Backups(backups::Args),
     Verify(verify::Args),
@@ -109,6 +114,7 @@ fn dispatch(args: &[OsString]) -> Result<Exit, Stopped> {
         None => return Err(help(args, &[PROGRAM.into(), "-h".into()]).into()),
         Some(Command::Run(command)) => return run::run(command.words(), &cli.global, "lifeboat run"),
         Some(Command::Playbook(words)) => return named(args, words, &cli.global),
+        Some(Command::Resume(command)) => resume::run(command, &cli.global)?,
         Some(Command::Playbooks(command)) => playbooks::run(command, &cx()?)?,
         Some(Command::Backups(command)) => backups::run(command, &cx()?)?,
         Some(Command::Verify(command)) => return verify::run(command, &cli.global),

@@ -97,6 +97,7 @@ fn open_step(events: &[Event]) -> Option<&str> {
     let mut open = Vec::new();
     for event in events {
         match &event.what {
+            What::RunResumed { .. } => open.clear(),
             What::StepBegun { step } => open.push(step.as_str()),
             What::StepEnded { step, .. } => open.retain(|other| other != step),
             _ => {}
@@ -194,6 +195,7 @@ mod tests {
                   ],
                   "failure": null,
                   "owes": [],
+                  "resumed": 0,
                   "notes": [],
                   "events": [
                     {

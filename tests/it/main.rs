@@ -26,6 +26,7 @@ mod postgres;
 mod preflight;
 mod project;
 mod receiver;
+mod resume;
 mod rollback;
 mod rotation;
 mod schedule;
