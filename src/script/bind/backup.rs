@@ -88,6 +88,14 @@ impl ScriptValue for Backup {
     fn json(&self) -> serde_json::Value {
         serde_json::json!({ "backup": self })
     }
+
+    fn recorded(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self).ok()
+    }
+
+    fn restored(value: serde_json::Value) -> Option<Self> {
+        serde_json::from_value(value).ok()
+    }
 }
 
 impl IntoScript for Backup {
