@@ -9,6 +9,7 @@ pub mod hash;
 pub mod leftovers;
 pub mod notify;
 pub mod remove_database;
+pub mod restore;
 pub mod rollback_database;
 pub mod rotate;
 pub mod save;
@@ -32,6 +33,7 @@ pub const NAMES: &[&str] = &[
     hash::Hash::NAME,
     notify::Notify::NAME,
     remove_database::RemoveDatabase::NAME,
+    restore::Restore::NAME,
     rollback_database::RollbackDatabase::NAME,
     rotate::Rotate::NAME,
     save::Save::NAME,

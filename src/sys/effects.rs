@@ -13,6 +13,10 @@ use crate::sys::scratch::{ScratchCluster, ScratchOptions, ScratchTarget};
 use crate::sys::store;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long taking back a database may keep a run from ending.
+const WITHDRAWN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Writes intents durably; the journal implements it.
 pub trait IntentLog: Send + Sync {
@@ -145,6 +149,16 @@ impl Effects {
     ) -> Result<(), Failure> {
         self.facts.cancel().check()?;
         databases::drop(maintenance, doomed)
+    }
+
+    /// Takes back a database that this very action has made, after a failure or when the run is asked to end.
+    pub fn withdraw_database(&self, maintenance: &Maintenance, made: &Standing) {
+        let doomed = Doomed { name: made.name.clone(), oid: made.oid, force: true };
+        let session = maintenance.session();
+        session.see_through(true);
+        // A failure is being reported already; what stays behind is a leftover that the next restore removes.
+        let _ = session.limit(Some(WITHDRAWN_WITHIN)).and_then(|()| databases::drop(maintenance, &doomed));
+        session.see_through(false);
     }
 
     /// Gives a database the live name in one transaction, and keeps what had it.

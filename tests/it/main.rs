@@ -25,6 +25,7 @@ mod postgres;
 mod preflight;
 mod project;
 mod receiver;
+mod restore;
 mod rollback;
 mod rotation;
 mod schedule;

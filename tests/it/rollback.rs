@@ -139,7 +139,23 @@ fn a_restore_is_rolled_back_and_the_rollback_too() {
     // A dry run tells what would be done, and does nothing.
     let shown = place.project.run(&["rollback", "latest", "--dry-run"]).exits(0);
     let text = shown.stdout.replace(&place.database.name, "shop");
-    expect![[r#""#]].assert_eq(&steady_runs(&place.project.steady(&text)));
+    expect![[r#"
+        Dry run of rollback
+        parameters: run (run from <RUN>)
+
+        Roll back
+                    `shop_before_STAMP` (SIZE, kept TIME) becomes `shop`
+                    what is `shop` now (SIZE) is kept as `shop_undone_STAMP`
+
+        Report
+        ℹ️  INFO - what was live until now is kept as shop_undone_STAMP
+          notify  notify: set the alert `success`
+                    message: Rolled back: latest
+                    no BACKUP_WEBHOOK_URL: nothing will be sent
+
+        2 actions planned; nothing was changed
+    "#]]
+    .assert_eq(&steady_runs(&place.project.steady(&text)));
     assert_eq!((place.which().as_str(), place.only_other()), ("old old old", kept));
 
     place.rollback(&run[16..]).exits(0);
@@ -196,7 +212,97 @@ fn what_cannot_be_rolled_back_is_told() {
     tell("what was live is gone", &place.rollback(&third));
     admin(&format!("CREATE DATABASE \"{live}\""));
     tell("somebody made another one", &place.rollback(&third));
-    expect![[r#""#]].assert_eq(&told);
+    expect![[r#"
+        nothing to roll back: exit 1
+        parameters: run (run from <RUN>)
+        ▶ Roll back
+        ✘ Roll back failed (TIME)
+           ——▶ playbooks/rollback.rhai:11:31
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: it restored no database
+        hint: `lifeboat show RUN` tells what it did.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        nothing at all: exit 1
+        error: no run on record did anything that can be rolled back
+           ——▶ playbooks/rollback.rhai:11:31
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        hint: Name the run: `lifeboat history` lists them.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        a newer restore in between: exit 1
+        parameters: run (run from <RUN>)
+        ▶ Roll back
+        ✘ Roll back failed (TIME)
+           ——▶ playbooks/rollback.rhai:11:31
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        hint: Roll that one back first: `lifeboat rollback RUN`.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        it was rolled back already: exit 1
+        parameters: run (run from <RUN>)
+        ▶ Roll back
+        ✘ Roll back failed (TIME)
+           ——▶ playbooks/rollback.rhai:11:31
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        hint: Roll that one back first: `lifeboat rollback RUN`.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        the mark is gone: exit 1
+        parameters: run (run from <RUN>)
+        ▶ Roll back
+        ✘ Roll back failed (TIME)
+           ——▶ playbooks/rollback.rhai:11:31
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: `shop_before_STAMP`, which that run kept, has no mark of it any more: it serves another purpose by now
+        hint: To use it all the same: rename `shop` away, then `ALTER DATABASE "shop_before_STAMP" RENAME TO "shop";`.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        what was kept is gone: exit 1
+        parameters: run (run from <RUN>)
+        ▶ Roll back
+        ✘ Roll back failed (TIME)
+           ——▶ playbooks/rollback.rhai:11:31
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: `shop_before_STAMP`, which that run kept, was removed
+        hint: Restore a backup instead: `lifeboat backups` lists them.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        what was live is gone: exit 1
+        parameters: run (run from <RUN>)
+        ▶ Roll back
+        ✘ Roll back failed (TIME)
+           ——▶ playbooks/rollback.rhai:11:31
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: there is no `shop` any more
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        somebody made another one: exit 1
+        parameters: run (run from <RUN>)
+        ▶ Roll back
+        ✘ Roll back failed (TIME)
+           ——▶ playbooks/rollback.rhai:11:31
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: its OID is N, and that run's was N
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+    "#]].assert_eq(&told);
 }
 
 #[test]
@@ -231,7 +337,29 @@ fn the_password_is_looked_for_again() {
     let without = Ran::of(
         project.command(&["rollback", "latest", "--yes"]).env_remove("DB_PASSWORD").output().unwrap(),
     );
-    expect![[r#""#]].assert_eq(&format!("{}\n{}", place.told(&wrong), place.told(&without)));
+    expect![[r#"
+        exit 1
+        error: cannot connect to `postgres at SERVER as postgres`
+           ——▶ playbooks/rollback.rhai:11:31
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: password authentication failed for user "postgres"
+        hint: Correct the password of `postgres`; it came from DB_PASSWORD.
+        hint: Databases are made and renamed from another one: let `postgres` connect to `postgres` or `template1`.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        exit 1
+        error: cannot connect to `postgres at SERVER as postgres`
+           ——▶ playbooks/rollback.rhai:11:31
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: the server asks for a password, and none is set
+        hint: Set DB_PASSWORD or PGPASSWORD, or put the password into DATABASE_URL or into a line of ~/.pgpass.
+        hint: Databases are made and renamed from another one: let `postgres` connect to `postgres` or `template1`.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+    "#]].assert_eq(&format!("{}\n{}", place.told(&wrong), place.told(&without)));
     // Another environment than that of the restore does not lead elsewhere.
     let elsewhere = Ran::of(
         project
