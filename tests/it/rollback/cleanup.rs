@@ -8,8 +8,7 @@ use std::process::{Command, Stdio};
 
 /// What was told beside steps and the like.
 fn said(place: &Place, ran: &Ran) -> String {
-    let text = place.project.steady(&ran.stderr).replace(&place.database.name, "shop");
-    let text = super::steady_runs(&text);
+    let text = place.steady(&ran.stderr);
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with("  "));
     lines.map(|line| format!("{line}\n")).collect()
 }
@@ -25,16 +24,18 @@ fn what_is_kept_is_listed_and_removed_when_asked() {
     let kept = place.only_other();
     let listed = cleanup(&place, &[]).exits(0);
     expect![[r#"
-        postgres: shop at /tmp/lifeboat-pg-30441-0:N as postgres (host from DB_HOST, port from DB_PORT, database from DB_NAME, user from DB_USER, password from DB_PASSWORD)
-        ▶ Remove databases
-        ✔ Remove databases (TIME)
+        cleanup run RUN
+        postgres: shop at SERVER as postgres (host from DB_HOST, port from DB_PORT, database from DB_NAME, user from DB_USER, password from DB_PASSWORD)
+        ℹ️  INFO - shop_before_STAMP: SIZE, kept by run RUN, TIME old
         ℹ️  INFO - nothing was removed: --keep-days N removes what is older, --all removes everything
         ✔ cleanup completed in TIME
     "#]].assert_eq(&said(&place, &listed));
     let young = cleanup(&place, &["--keep-days", "1"]).exits(0);
     expect![[r#"
+        cleanup run RUN
         parameters: keep_days (keep_days from --keep-days)
-        postgres: shop at /tmp/lifeboat-pg-30441-0:N as postgres (host from DB_HOST, port from DB_PORT, database from DB_NAME, user from DB_USER, password from DB_PASSWORD)
+        postgres: shop at SERVER as postgres (host from DB_HOST, port from DB_PORT, database from DB_NAME, user from DB_USER, password from DB_PASSWORD)
+        ℹ️  INFO - shop_before_STAMP: SIZE, kept by run RUN, TIME old
         ▶ Remove databases
         ✔ Remove databases (TIME)
         ✔ cleanup completed in TIME
@@ -45,25 +46,26 @@ fn what_is_kept_is_listed_and_removed_when_asked() {
     expect![[r#"
         Dry run of cleanup
         parameters: all (all from --all)
-        postgres: shop at /tmp/lifeboat-pg-30441-0:N as postgres (host from DB_HOST, port from DB_PORT, database from DB_NAME, user from DB_USER, password from DB_PASSWORD)
+        postgres: shop at SERVER as postgres (host from DB_HOST, port from DB_PORT, database from DB_NAME, user from DB_USER, password from DB_PASSWORD)
 
         Remove databases
-          destroy remove_database: remove the database `shop_before_STAMP` at /tmp/lifeboat-pg-30441-0:N
+          destroy remove_database: remove the database `shop_before_STAMP` at SERVER
+                    what `shop` was before run RUN put another in its place
                     that run cannot be rolled back any more: `shop` stays what it is
+          would ask: Remove the database `shop_before_STAMP` (SIZE) for good? It is what `shop` was before run RUN put another in its place.
 
         1 action planned; nothing was changed
-    "#]].assert_eq(&super::steady_runs(
-        &place.project.steady(&shown.stdout).replace(&place.database.name, "shop"),
-    ));
+    "#]].assert_eq(&place.steady(&shown.stdout));
     assert_eq!(place.only_other(), kept);
     // A day later it is old.
     let later = (chrono::Local::now() + chrono::TimeDelta::days(1)).to_rfc3339();
     let mut command = place.project.command(&["cleanup", "--yes", "--keep-days", "1"]);
     let old = Ran::of(command.env("LIFEBOAT_NOW", later).output().unwrap()).exits(0);
     expect![[r#"
+        cleanup run RUN
         ℹ️  INFO - the clock stands at TIME.N+00:00, since LIFEBOAT_NOW is set
         parameters: keep_days (keep_days from --keep-days)
-        postgres: shop at /tmp/lifeboat-pg-30441-0:N as postgres (host from DB_HOST, port from DB_PORT, database from DB_NAME, user from DB_USER, password from DB_PASSWORD)
+        postgres: shop at SERVER as postgres (host from DB_HOST, port from DB_PORT, database from DB_NAME, user from DB_USER, password from DB_PASSWORD)
         ▶ Remove databases
         ✔ Remove databases (TIME)
         ✔ cleanup completed in TIME
@@ -91,10 +93,10 @@ fn sessions_in_what_is_kept_are_named_and_only_force_ends_them() {
     expect![[r#"
         exit 1
         error: the database `shop_before_STAMP` is not removed
-           ——▶ playbooks/cleanup.rhai:39:9
+           ——▶ playbooks/cleanup.rhai:N
            │
-        N │         remove_database(db, name, #{ force: params.force });
-           │         ^
+        N │             remove_database(db, name, #{ force: params.force });
+           │             ^
         caused by: sessions are in it
         caused by: process N of `postgres` (psql) in `shop_before_STAMP`, active
         hint: End them, or remove it with the option `force` (`lifeboat cleanup --force`), which ends them.
@@ -184,10 +186,8 @@ fn what_is_left_of_an_interrupted_removal_is_removed() {
     let refused = place.rollback("latest");
     expect![[r#"
         exit 1
-        parameters: run (run from <RUN>)
-        ▶ Roll back
-        ✘ Roll back failed (TIME)
-           ——▶ playbooks/rollback.rhai:11:31
+        error: what `shop` was before run RUN cannot be brought back
+           ——▶ playbooks/rollback.rhai:N
            │
         N │ let done = step "Roll back" { rollback(params.run) };
            │                               ^
