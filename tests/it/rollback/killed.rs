@@ -60,13 +60,31 @@ fn killed_at_any_moment_the_live_database_is_the_old_or_the_new_one() {
             assert!(waiting.elapsed() < Duration::from_secs(60), "sessions of the killed process stay");
         }
     };
+    // Whether the run that was not there before has announced that it swaps.
+    let intended = |before: &[String]| {
+        let names = place.project.names(".lifeboat/runs");
+        names.iter().filter(|name| !name.starts_with('.') && !before.contains(name)).any(|name| {
+            let events = place.project.at(format!(".lifeboat/runs/{name}/events.jsonl"));
+            let events = std::fs::read_to_string(events).unwrap_or_default();
+            events.contains("\"event\":\"intent\"") && events.contains("swap `")
+        })
+    };
     let mut moments = Moments::new();
     let (mut swapped, mut left) = (0, 0);
     let rounds = if all_tests() { 50 } else { 6 };
     for round in 0..rounds {
-        let at = moments.next(whole);
+        let (begun, before) = (Instant::now(), place.project.names(".lifeboat/runs"));
         let mut child = place.project.start(&["restore_file", &place.backup]);
-        std::thread::sleep(at);
+        // Every other kill aims at the swap, which is short.
+        let at = if round % 2 == 0 {
+            moments.next(whole)
+        } else {
+            while !intended(&before) {
+                assert!(child.try_wait().unwrap().is_none(), "it ended without a swap");
+            }
+            begun.elapsed() + moments.next(Duration::from_millis(120))
+        };
+        std::thread::sleep(at.saturating_sub(begun.elapsed()));
         let _ = child.kill();
         let ended = child.wait().unwrap().success();
         gone();
