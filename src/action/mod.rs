@@ -10,6 +10,7 @@ pub mod hash;
 pub mod leftovers;
 pub mod notify;
 pub mod remove_database;
+pub mod remove_kept_files;
 pub mod restore;
 pub mod rollback_database;
 pub mod rollback_files;
@@ -60,6 +61,7 @@ actions![
     hash::Hash,
     notify::Notify,
     remove_database::RemoveDatabase,
+    remove_kept_files::RemoveKeptFiles,
     restore::Restore,
     rollback_database::RollbackDatabase,
     rollback_files::RollbackFiles,

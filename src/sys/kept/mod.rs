@@ -183,7 +183,7 @@ impl Kept {
                 return Ok(Self { dir, at, state, index });
             }
         }
-        Err(none().hint("It may have been removed by a clean-up; `lifeboat status` lists what is kept."))
+        Err(none().hint("It may have been removed by a clean-up; `lifeboat cleanup` lists what is kept."))
     }
 
     /// Its name when the files have changed places: the one it is known by.
@@ -242,6 +242,12 @@ impl Kept {
         self.at = to;
         self.state = state;
         fs::sync_dir(&self.at)
+    }
+
+    /// Bytes of what it keeps.
+    pub fn size(&self) -> u64 {
+        let files = walkdir::WalkDir::new(self.files()).into_iter().flatten();
+        files.filter_map(|entry| entry.metadata().ok()).filter(Metadata::is_file).map(|file| file.len()).sum()
     }
 
     /// Removes it with all that it keeps. It loses its name first.

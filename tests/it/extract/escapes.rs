@@ -562,15 +562,10 @@ fn a_wrong_or_missing_digest() {
         hint: Nothing was extracted. `lifeboat backups in --verified` lists the intact ones.
     "#]]
     .assert_eq(&reasons(&project, &ran));
+    // A file that has no record at all, as other tools make them, is proved by its own checks.
     std::fs::remove_file(project.at("in/a.tar.gz.sha256")).unwrap();
-    let ran = project.run(&["extract"]);
-    expect![[r#"
-        exit 12
-        error: `a.tar.gz` is not intact
-        caused by: a.tar.gz.sha256 is missing
-        hint: Nothing was extracted. `lifeboat backups in --verified` lists the intact ones.
-    "#]]
-    .assert_eq(&reasons(&project, &ran));
+    let ran = project.run(&["extract", "--dry-run"]).exits(0);
+    assert!(ran.stdout.contains("its SHA-256 is not compared with any record\n"), "{}", ran.stdout);
     std::fs::remove_file(project.at("in/a.tar.gz")).unwrap();
     let ran = project.run(&["extract"]);
     expect![[r#"
