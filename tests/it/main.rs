@@ -14,6 +14,7 @@ mod docs;
 mod doors;
 mod dumps;
 mod exec;
+mod extract;
 mod flow;
 mod full_disk;
 mod house;
