@@ -214,9 +214,7 @@ fn fill(
         let mut failure =
             Failure::new(Code::NotIntact, format!("what was loaded is not what `{name}` holds"));
         failure.causes.clone_from(&found.problems);
-        return Err(failure.hint(
-            "Look for triggers or rules in the dump that change rows.",
-        ));
+        return Err(failure.hint("Look for triggers or rules in the dump that change rows."));
     }
     let session = connect(host, &settings)?;
     let checked = checks::check(&session, &source.made)?;

@@ -78,15 +78,17 @@ fn in_place_everything_is_replaced_in_one_transaction() {
         ✘ restore_file failed in step `Restore` after TIME (exit 2)
     "#]].assert_eq(&told(&[]));
     expect![[r#"
-        exit 1
-        error: cannot read `PROJECT/nowhere/DB_db_STAMP.sql.gz`
+        exit 2
+        error: `DB` is not restored in place without a way back
            ——▶ playbooks/restore_file.rhai:16:9
            │
         N │         restore(params.file, db, #{ in_place: params.in_place, undo: params.undo })
            │         ^
-        caused by: no such file or folder
-        ✘ restore_file failed in step `Restore` after TIME (exit 1)
-    "#]].assert_eq(&told(&["--undo", &file.replace(DIR, "nowhere")]));
+        caused by: `nowhere/DB_db_STAMP.sql.gz` is not there
+        hint: Make a backup of it first, and name it: `restore(backup, db, #{ in_place: true, undo: fresh })`, where `fresh` is what `save` returned.
+        ✘ restore_file failed in step `Restore` after TIME (exit 2)
+    "#]]
+    .assert_eq(&told(&["--undo", &file.replace(DIR, "nowhere")]));
     expect![[r#"
         exit 6
         error: a person must confirm: replace everything in `DB` in place? Only `undo/DB_db_STAMP.sql.gz` can undo it.
@@ -126,6 +128,7 @@ fn in_place_a_failure_changes_nothing() {
         caused by: invalid input syntax for type integer: "x" (22P02)
         hint: All was rolled back: `DB` is as it was.
         ✘ restore_file failed in step `Restore` after TIME (exit 1)
-    "#]].assert_eq(&project.told(&ran).replace(&shop.name, "DB").replace(&role, "ROLE"));
+    "#]]
+    .assert_eq(&project.told(&ran).replace(&shop.name, "DB").replace(&role, "ROLE"));
     clean(&shop, &role);
 }

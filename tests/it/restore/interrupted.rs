@@ -2,14 +2,17 @@
 
 use super::{DIR, RESTORE, backed_up, kept, restore};
 use crate::cluster::{database, dump_text, options, psql, psql_output};
+use crate::postgres::settings_from;
 use crate::project::TestProject;
-use crate::swap::{host, settings_from};
 use lifeboat::action::Action;
 use lifeboat::action::restore::{Restore, RestoreOptions};
 use lifeboat::base::plan::{Reconciled, Was};
+use lifeboat::sys::env::Env;
 use lifeboat::sys::facts::{Facts, Reality};
+use lifeboat::sys::host::Host;
 use lifeboat::sys::postgres::maintenance::Maintenance;
 use lifeboat::sys::scratch::ScratchCluster;
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -59,7 +62,8 @@ fn a_server_that_dies_midway_leaves_the_live_database_and_the_next_restore_clean
         project = project.env(ours, value);
     }
     let file = waiting(&project);
-    let command = project.command(&["restore_file", &file]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let command =
+        project.command(&["restore_file", &file]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let pid = sleeper(&env("postgres"), "live_staging");
     // A process that is killed takes the whole server with it, which then recovers.
     assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
@@ -104,7 +108,9 @@ fn what_became_of_a_restore_is_told_from_the_server() {
     let live = database("restore_reconcile");
     psql(&live, "CREATE TABLE t AS SELECT 1 AS x");
     let (project, file) = backed_up(&live);
-    let host = host();
+    let env = live.env().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let env = Env::of(env, BTreeMap::new());
+    let host = Arc::new(Host::new(project.path().to_path_buf(), project.at(".lifeboat"), env));
     let facts = Facts::new(host.clone(), Arc::new(Reality));
     let settings = settings_from(live.env());
     let action =
@@ -115,7 +121,8 @@ fn what_became_of_a_restore_is_told_from_the_server() {
     assert_eq!(became(&was("20251110-020000-abcdef", false)), Reconciled::NotDone);
     assert_eq!(became(&was("20251110-020000-abcdef", true)), Reconciled::NotDone);
     restore(&project, &file);
-    let standing = Maintenance::connect(&host, &settings).unwrap().marked(Some(&live.name)).unwrap().remove(0);
+    let standing =
+        Maintenance::connect(&host, &settings).unwrap().marked(Some(&live.name)).unwrap().remove(0);
     let run = standing.mark.unwrap().run;
     let Reconciled::Done(done) = became(&was(&run, true)) else { panic!("{:?}", became(&was(&run, true))) };
     assert_eq!((done.kept.as_deref(), done.tables, done.rows), (Some(standing.name.as_str()), 1, 1));

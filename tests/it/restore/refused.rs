@@ -109,7 +109,8 @@ fn a_manifest_that_lies_is_refused() {
         caused by: DB_db_STAMP.sql.gz: row counts or fingerprints differ from the manifest
         hint: Nothing was changed. `lifeboat backups backups/database --verified` lists the intact ones.
         ✘ restore_file failed in step `Restore` after TIME (exit 12)
-    "#]].assert_eq(&refused(&project, &shop, &[&file]));
+    "#]]
+    .assert_eq(&refused(&project, &shop, &[&file]));
     // The summary in the dump and the content agree, but somebody has rewritten both.
     let plain = super::project(&shop);
     let file = plain_backup(&plain, &shop);
@@ -128,7 +129,8 @@ fn a_manifest_that_lies_is_refused() {
         caused by: plain_STAMP.sql: table public.users has 5000 rows instead of 7
         hint: Nothing was changed. `lifeboat backups backups/database --verified` lists the intact ones.
         ✘ restore_file failed in step `Restore` after TIME (exit 12)
-    "#]].assert_eq(&refused(&plain, &shop, &[sql]));
+    "#]]
+    .assert_eq(&refused(&plain, &shop, &[sql]));
 }
 
 #[test]
@@ -148,7 +150,8 @@ fn a_dump_cut_before_it_was_compressed_is_refused() {
         caused by: plain_STAMP.sql.gz: the data of table `public.users`, which begins at line 161, has no end
         hint: Nothing was changed. `lifeboat backups backups/database --verified` lists the intact ones.
         ✘ restore_file failed in step `Restore` after TIME (exit 12)
-    "#]].assert_eq(&refused(&project, &shop, &[&file]));
+    "#]]
+    .assert_eq(&refused(&project, &shop, &[&file]));
     // Between two statements: nothing but the end marker is missing.
     let file = with_statement(&project, "");
     edit(&project, &file, |bytes| bytes.truncate(bytes.len() - 40));
@@ -159,7 +162,8 @@ fn a_dump_cut_before_it_was_compressed_is_refused() {
         caused by: hostile.sql: a statement, which begins at line 13, has no end
         hint: Nothing was changed. `lifeboat backups backups/database --verified` lists the intact ones.
         ✘ restore_file failed in step `Restore` after TIME (exit 12)
-    "#]].assert_eq(&refused(&project, &shop, &[&file]));
+    "#]]
+    .assert_eq(&refused(&project, &shop, &[&file]));
 }
 
 #[test]
@@ -258,7 +262,8 @@ fn what_the_server_lacks_is_named_before_anything_is_done() {
         hint: Make it: `CREATE ROLE "no such role";`.
         hint: Make it: `CREATE ROLE "nobody_here";`.
         ✘ restore_file failed in step `Restore` after TIME (exit 1)
-    "#]].assert_eq(&refused(&project, &shop, &[&file]));
+    "#]]
+    .assert_eq(&refused(&project, &shop, &[&file]));
     edit(&project, &file, |bytes| {
         let text = String::from_utf8(bytes.clone()).unwrap();
         *bytes = text
@@ -281,7 +286,8 @@ fn what_the_server_lacks_is_named_before_anything_is_done() {
         hint: Make it: `CREATE ROLE "no such role";`.
         hint: Make it: `CREATE ROLE "nobody_here";`.
         ✘ restore_file failed in step `Restore` after TIME (exit 1)
-    "#]].assert_eq(&refused(&project, &shop, &[&file]));
+    "#]]
+    .assert_eq(&refused(&project, &shop, &[&file]));
 }
 
 #[test]
@@ -322,6 +328,12 @@ fn an_error_of_the_server_names_line_and_statement() {
         caused by: Failing row contains (null)
         hint: `DB` is as it was.
         exit 1
+        error: `hostile.sql` cannot be loaded: line 8, `DO`
+           ——▶ playbooks/restore_file.rhai:14:9
+        caused by: could not extend file: No space left on device (53100)
+        hint: Free space on the database server: while a restore runs, the old database and the new one need room, and so does the server's WAL.
+        hint: `DB` is as it was.
+        exit 1
         error: `hostile.sql` cannot be loaded: line 12, `CREATE INDEX ON public.b`
            ——▶ playbooks/restore_file.rhai:14:9
         caused by: function helper(integer) does not exist (42883)
@@ -347,10 +359,11 @@ fn rows_that_a_trigger_changes_on_their_way_are_found() {
         error: what was loaded is not what `hostile.sql` holds
            ——▶ playbooks/restore_file.rhai:14:9
         caused by: table public.a has other content than the backup
-        hint: The live database is as it was. Look for triggers or rules in the dump that change rows.
+        hint: Look for triggers or rules in the dump that change rows.
         hint: `DB` is as it was.
         ✘ restore_file failed in step `Restore` after TIME (exit 12)
-    "#]].assert_eq(&refused(&project, &shop, &[&file]));
+    "#]]
+    .assert_eq(&refused(&project, &shop, &[&file]));
 }
 
 #[test]
@@ -381,7 +394,8 @@ fn a_backup_that_is_not_there_or_no_dump_is_told() {
            ——▶ playbooks/restore_file.rhai:14:9
         hint: `lifeboat backups backups` lists what is there.
         ✘ restore_file failed in step `Restore` after TIME (exit 1)
-    "#]].assert_eq(&refused(&project, &shop, &["backups/none.sql.gz"]));
+    "#]]
+    .assert_eq(&refused(&project, &shop, &["backups/none.sql.gz"]));
     expect![[r#"
         exit 2
         error: `backups/site.tar.gz` is no dump of a database
@@ -389,7 +403,8 @@ fn a_backup_that_is_not_there_or_no_dump_is_told() {
         caused by: its name does not end with .sql or .sql.gz, and no manifest says that it is one
         hint: Archives of files are unpacked by `extract`.
         ✘ restore_file failed in step `Restore` after TIME (exit 2)
-    "#]].assert_eq(&refused(&project, &shop, &["backups/site.tar.gz"]));
+    "#]]
+    .assert_eq(&refused(&project, &shop, &["backups/site.tar.gz"]));
 }
 
 #[test]

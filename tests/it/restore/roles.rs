@@ -33,7 +33,12 @@ fn missing_roles_are_made_as_they_were_saved_and_others_are_not_touched() {
     admin(&format!("DROP ROLE \"{name} gone\", {name}_group"));
     admin(&format!("ALTER ROLE {name}_stays CONNECTION LIMIT 5"));
     let dry = project.run(&["restore_file", &file, "--dry-run"]);
-    assert!(dry.stdout.contains(&format!("makes the missing roles `{name} gone`, `{name}_group`")), "{}\n{}", dry.stdout, dry.stderr);
+    assert!(
+        dry.stdout.contains(&format!("makes the missing roles `{name} gone`, `{name}_group`")),
+        "{}\n{}",
+        dry.stdout,
+        dry.stderr
+    );
     restore(&project, &file).says(&format!("made the roles `{name} gone`, `{name}_group`"));
     assert!(dump_text(&source) == before);
     let now = psql(&source, &roles);
@@ -46,6 +51,7 @@ fn missing_roles_are_made_as_they_were_saved_and_others_are_not_touched() {
     std::fs::write(&globals, text.replace("LOGIN", "SUPERUSER LOGIN")).unwrap();
     project.run(&["restore_file", &file]).exits(12).says("globals.sql differs from the manifest");
     admin(&format!("DROP ROLE {name}_group, {name}_stays"));
+    admin(&format!("CREATE DATABASE {name}"));
 }
 
 #[test]
