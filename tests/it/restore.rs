@@ -1,5 +1,11 @@
 //! Backups become databases again: compared with their source by stock tools, swapped in at once, or refused whole.
 
+mod in_place;
+mod interrupted;
+mod refused;
+mod roles;
+mod round_trips;
+
 use crate::cluster::{
     TestDatabase, cluster, database, dump_text, program, psql, psql_output, sample_database,
 };
