@@ -66,8 +66,12 @@ pub struct RestoreTarget {
 
 impl RestoreTarget {
     fn of(settings: &Settings) -> Self {
-        let Settings { host, port, user, database, .. } = settings;
-        Self { host: host.clone(), port: *port, user: user.clone(), database: database.clone() }
+        Self {
+            host: settings.named_host().to_owned(),
+            port: settings.named_port(),
+            user: settings.user.clone(),
+            database: settings.database.clone(),
+        }
     }
 
     /// How to reach it; the password is looked for again.
