@@ -15,6 +15,7 @@ mod doors;
 mod drill;
 mod dumps;
 mod exec;
+mod extract;
 mod flow;
 mod full_disk;
 mod house;
