@@ -106,12 +106,10 @@ pub struct RestoredData {
     pub age_millis: u64,
     /// Whether the playbook restored it; the sandbox did otherwise.
     pub by_playbook: bool,
-    /// Tables.
+    /// Tables whose exact row counts and fingerprints were read back, and equal those of the backup.
     pub tables: u64,
-    /// Rows.
+    /// Their rows.
     pub rows: u64,
-    /// Tables whose exact row count and fingerprint were compared with those of the backup, and are equal.
-    pub compared: u64,
 }
 
 /// A limit and what was reached.

@@ -26,7 +26,7 @@ use std::time::Duration;
 /// With `--json`: the events of the run as JSON lines; the last but one is `drilled`, with `result` (`passed`,
 /// `passed_in_part` or `failed`), `reasons`, `start`, `millis` (the recovery time; a lower bound if `at_least`),
 /// `sandbox_millis`, `steps`, `not_rehearsed` (`what`, `step`, `why`), `servers`, `data` (`database`, `backup`,
-/// `recovery_point`, `age_millis`, `by_playbook`, `tables`, `rows`, `compared`), `objectives` (`name`, `limit_millis`,
+/// `recovery_point`, `age_millis`, `by_playbook`, `tables`, `rows`), `objectives` (`name`, `limit_millis`,
 /// `reached_millis`, `met`, `binding`), `announced` and `notes`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -161,17 +161,11 @@ fn steps(verdict: &Verdict, paint: Paint) -> Vec<String> {
 }
 
 fn data(data: &RestoredData) -> String {
-    let what = match (data.tables, data.compared) {
-        (0, _) => "the backup tells no counts".to_owned(),
-        (tables, compared) => {
-            let all = if compared == tables {
-                "all counts and fingerprints equal".to_owned()
-            } else {
-                format!("{compared} of {tables} fingerprints compared and equal")
-            };
-            format!("{}, {}, {all}", number(tables, "table"), number(data.rows, "row"))
-        }
-    };
+    let what = format!(
+        "{}, {}, counts and fingerprints equal",
+        number(data.tables, "table"),
+        number(data.rows, "row")
+    );
     let who =
         if data.by_playbook { "restored by the playbook" } else { "restored before the playbook began" };
     format!("{} from {}: {what}; {who}", data.database, data.backup)

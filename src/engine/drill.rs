@@ -8,6 +8,8 @@ mod load;
 
 pub use load::FromBackups;
 
+use crate::action::Action;
+use crate::action::restore::{Restore, Restored};
 use crate::base::backup::Drilled;
 use crate::base::drill::{
     DrilledStep, NotRehearsed, Objective, Passed, RPO, RTO, RestoredData, Terms, Verdict,
@@ -21,13 +23,14 @@ use crate::sys::host::Host;
 use crate::sys::lock::{FolderLocks, Lock};
 use crate::sys::sandbox::Sandbox;
 use crate::sys::store;
+use chrono::{DateTime, FixedOffset};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Listens to a drill.
-#[derive(Default)]
 pub struct Rehearsal {
+    began: DateTime<FixedOffset>,
     seen: Mutex<Seen>,
 }
 
@@ -41,6 +44,7 @@ struct Seen {
     data: Vec<RestoredData>,
     /// Files of the backups that data came from, in the sandbox, and their digests.
     used: Vec<(PathBuf, String)>,
+    warnings: Vec<String>,
 }
 
 /// How the playbook's run in the sandbox ended.
@@ -53,11 +57,27 @@ pub struct Ended<'a> {
 }
 
 impl Rehearsal {
-    /// Notes that data was restored from the backup at `path`, a path of the sandbox, with this digest.
-    pub fn restored(&self, path: &Path, sha256: &str, data: RestoredData) {
+    /// Hears nothing yet; the drill began at `began`.
+    pub fn new(began: DateTime<FixedOffset>) -> Self {
+        Self { began, seen: Mutex::default() }
+    }
+
+    /// Notes that data was restored from the backup at `path`, a path of the sandbox.
+    pub fn restored(&self, path: &Path, data: RestoredData) {
+        let manifest = store::read_manifest(path).ok().flatten();
         let mut seen = self.seen();
-        seen.used.push((path.to_path_buf(), sha256.to_owned()));
+        seen.used.extend(manifest.map(|manifest| (path.to_path_buf(), manifest.sha256)));
         seen.data.push(data);
+    }
+
+    /// Notes that something is wrong which does not keep the drill from going on.
+    pub fn warn(&self, message: &str) {
+        self.seen().warnings.push(message.to_owned());
+    }
+
+    /// What was wrong beside the playbook.
+    pub fn warnings(&self) -> Vec<String> {
+        self.seen().warnings.clone()
     }
 
     /// The verdict.
@@ -153,7 +173,15 @@ impl EventSink for Rehearsal {
                 seen.not_rehearsed.push(NotRehearsed { what, step: step.clone(), why: reason.clone() });
             }
             What::AlertSet(alert) => seen.announced = Some(alert.clone()),
-            What::ActionEnded { .. } => seen.acted += 1,
+            What::ActionEnded { action, output, .. } => {
+                seen.acted += 1;
+                if action == Restore::NAME
+                    && let Ok(restored) = serde_json::from_value::<Restored>(output.clone())
+                {
+                    drop(seen);
+                    self.restored(&restored.backup, load::data(self.began, &restored, true));
+                }
+            }
             _ => {}
         }
     }

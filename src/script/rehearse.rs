@@ -52,7 +52,7 @@ pub(super) fn drill(
     run: &RunId,
 ) -> Landing {
     let record = record(host, launch, program, run)?;
-    let rehearsal = Arc::new(Rehearsal::default());
+    let rehearsal = Arc::new(Rehearsal::new(host.began().fixed_offset()));
     let mut sinks: Vec<Events> = vec![record.clone(), rehearsal.clone()];
     sinks.extend(launch.sinks.iter().cloned());
     let sinks: Events = Arc::new(Fan(sinks));
@@ -96,9 +96,14 @@ fn in_sandbox(
     granted = Grants { read: granted.read.into_iter().chain(sandbox.linked()).collect(), ..granted };
     let policy = Policy::new(granted).guarding(scratch.project(), scratch.state());
     let live = LiveRun { run: run.to_string(), intents: record.clone() };
+    let loader = FromBackups::new(
+        host.sandboxed(sandbox.clone(), &scratch.env()),
+        live.clone(),
+        rehearsal.clone(),
+        sinks.clone(),
+    );
+    sandbox.set_loader(Arc::new(loader));
     let session = Arc::new(Session::drill(scratch.clone(), policy, live));
-    let facts = session.facts().clone();
-    sandbox.set_loader(Arc::new(FromBackups { facts, rehearsal: rehearsal.clone() }));
 
     let idle = sandbox.idle();
     let start = host.clock().instant();
@@ -106,7 +111,8 @@ fn in_sandbox(
         runtime::run(session.clone(), launch.library, launch.playbook, script_params(header, values));
     let took = start.elapsed().saturating_sub(sandbox.idle() - idle);
 
-    let warnings = session.warnings();
+    let mut warnings = rehearsal.warnings();
+    warnings.extend(session.warnings());
     let verdict = rehearsal.verdict(Ended { took, failure: result.as_ref().err() }, &sandbox);
     let (exit, failure) = drill::end(&verdict, result.err(), !warnings.is_empty());
     // What is said must be so: the sandbox is gone before the verdict is told.

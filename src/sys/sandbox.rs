@@ -25,7 +25,7 @@ use folder::Folder;
 use servers::Server;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A sandbox. [`Sandbox::end`] or dropping it ends its servers and removes its folder.
@@ -42,7 +42,7 @@ pub struct Sandbox {
     letters: String,
     password: Secret,
     cancel: Cancel,
-    loader: OnceLock<Arc<dyn Loader>>,
+    loader: Mutex<Option<Arc<dyn Loader>>>,
     files: Mutex<Files>,
     servers: Mutex<Vec<Server>>,
     idle: Mutex<Duration>,
@@ -78,7 +78,7 @@ impl Sandbox {
             letters: run.rsplit('-').next().unwrap_or(run).to_owned(),
             password: Secret::new(format!("{}{}", real.letters(), real.letters())),
             cancel: real.cancel().clone(),
-            loader: OnceLock::new(),
+            loader: Mutex::default(),
             files: Mutex::default(),
             servers: Mutex::default(),
             idle: Mutex::default(),
@@ -95,18 +95,24 @@ impl Sandbox {
 
     /// Ends it: servers first, then the folder. What cannot be removed is left to the next drill.
     pub fn end(&self) {
+        self.loader.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.servers().clear();
         self.folder.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Who fills databases from backups; without one they stay empty.
     pub fn set_loader(&self, loader: Arc<dyn Loader>) {
-        let _ = self.loader.set(loader);
+        *self.loader.lock().unwrap_or_else(PoisonError::into_inner) = Some(loader);
     }
 
     /// How the drill is to be.
     pub fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    /// The folder that holds everything.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The copy of the project.

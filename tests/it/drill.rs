@@ -81,7 +81,7 @@ fn a_backup_is_rehearsed_and_the_real_one_stays_as_it_is() {
             ✔ Rotate             TIME
             ✔ Report             TIME
           Data
-            shop from shop_db_STAMP.sql.gz: 1 table, 100 rows, 0 of 1 fingerprints compared and equal; restored before the playbook began
+            shop from shop_db_STAMP.sql.gz: 1 table, 100 rows, counts and fingerprints equal; restored before the playbook began
           Servers
             SERVER: a scratch PostgreSQL VERSION
           Announced to nobody
@@ -234,15 +234,15 @@ fn a_damaged_backup_is_passed_over_and_told() {
     let text = told(&later, &database, &later.told(&ran));
     expect![[r#"
         exit 5
-        warning: `shop_db_STAMP.sql.gz` is not intact: shop_db_STAMP.sql.gz is cut off at byte N; shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256; shop_db_STAMP.sql.gz has SIZE, its manifest says N
-        warning: `shop_db_STAMP.sql.gz` is not intact: shop_db_STAMP.sql.gz is cut off at byte N; shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256; shop_db_STAMP.sql.gz has SIZE, its manifest says N
+        warning: `shop_db_STAMP.sql.gz` is not intact: shop_db_STAMP.sql.gz is cut off at byte N: shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256: shop_db_STAMP.sql.gz has SIZE, its manifest says N: an older one was taken
+        warning: `shop_db_STAMP.sql.gz` is not intact: shop_db_STAMP.sql.gz is cut off at byte N: shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256: shop_db_STAMP.sql.gz has SIZE, its manifest says N: an older one was taken
         error: no backup of `shop` is intact, so there is nothing to rehearse with
            ——▶ playbooks/backup_database.rhai:N
            │
         N │ let db = postgres();
            │          ^
-        caused by: shop_db_STAMP.sql.gz: shop_db_STAMP.sql.gz is cut off at byte N; shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256; shop_db_STAMP.sql.gz has SIZE, its manifest says N
-        caused by: shop_db_STAMP.sql.gz: shop_db_STAMP.sql.gz is cut off at byte N; shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256; shop_db_STAMP.sql.gz has SIZE, its manifest says N
+        caused by: `shop_db_STAMP.sql.gz` is not intact: shop_db_STAMP.sql.gz is cut off at byte N: shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256: shop_db_STAMP.sql.gz has SIZE, its manifest says N
+        caused by: `shop_db_STAMP.sql.gz` is not intact: shop_db_STAMP.sql.gz is cut off at byte N: shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256: shop_db_STAMP.sql.gz has SIZE, its manifest says N
         hint: Make a fresh backup now: `lifeboat backup_database`.
         ✘ drill of backup_database failed after TIME (exit 5)
     "#]].assert_eq(&text);
@@ -267,7 +267,7 @@ fn a_playbook_that_fails_makes_the_drill_fail() {
             ✔ First   TIME
             ✘ Second  TIME  failed
           Data
-            shop from shop_db_STAMP.sql.gz: 1 table, 100 rows, 0 of 1 fingerprints compared and equal; restored before the playbook began
+            shop from shop_db_STAMP.sql.gz: 1 table, 100 rows, counts and fingerprints equal; restored before the playbook began
           Servers
             SERVER: a scratch PostgreSQL VERSION
           Notes
@@ -311,4 +311,52 @@ fn a_missed_objective_of_the_header_fails_the_drill() {
         .exits(5)
         .says("caused by: the recovery point was to be at most 1 ms, and is ");
     project.run(&["drill", "fine"]).exits(0);
+}
+
+#[test]
+fn a_recovery_begins_with_nothing_but_the_backups() {
+    let database = shop();
+    let project = backed_up(&database).file("app/config.json", "{}").file(".env", "DB_NAME=lost\n").playbook(
+        "recover",
+        r#"const PLAYBOOK = #{ summary: "Recover", drill: #{ start: "empty", run: ["ls"], rpo: "1h" } };
+        step "Look" {
+            info(exec(["ls", "-A"]).stdout);
+            info(`${databases(postgres(#{ database: "postgres" })).len()} databases`);
+        }
+        let db = postgres();
+        step "Stop" { exec(["docker", "compose", "stop"]); }
+        step "Database" { restore(latest("backups/database"), db); }
+        step "Check" { expect(query(db, "SELECT count(*) AS n FROM item")[0].n == 100, "all items are back"); }
+        step "Start" { exec(["docker", "compose", "up", "-d"]); }
+        "#,
+    );
+    let (files, rows) = (production(&project), dump_text(&database));
+    let ran = project.run(&["drill", "recover"]).exits(0);
+    assert!(production(&project) == files, "the project changed");
+    assert_eq!(dump_text(&database), rows);
+    expect![[r#"
+        Drill of recover: passed in part
+          recovery time   >= TIME, without: docker compose stop, docker compose up -d  (objective 30 min: not proven)
+          recovery point  TIME before the drill  (at most 1 h: met)
+          Steps
+            ✔ Look      TIME
+            ? Stop      TIME    not rehearsed to its end
+            ✔ Database  TIME
+            ✔ Check     TIME
+            ? Start     TIME    not rehearsed to its end
+          Not rehearsed
+            docker compose stop in step `Stop`: `run` of the header does not name `docker`
+            docker compose up -d in step `Start`: `run` of the header does not name `docker`
+          Data
+            shop from shop_db_STAMP.sql.gz: 1 table, 100 rows, counts and fingerprints equal; restored by the playbook
+          Servers
+            SERVER: a scratch PostgreSQL VERSION
+          Notes
+            the copy of the project went without logs
+    "#]].assert_eq(&told(&project, &database, &ran.stdout));
+    let seen: Vec<&str> =
+        ran.stderr.lines().filter_map(|line| line.split_once("INFO - ")).map(|(_, line)| line).collect();
+    assert_eq!(seen, ["backups", "lifeboat.toml", "playbooks", "1 databases"]);
+    let kept = lifeboat::journal::drills::newest(&project.at(".lifeboat"), "recover").unwrap();
+    assert_eq!((kept.verdict.data[0].rows, kept.verdict.data[0].by_playbook), (100, true));
 }

@@ -1,46 +1,66 @@
-//! Filling a scratch database from the newest intact backup.
+//! Filling a scratch database: the very restore that playbooks use, from the newest intact backup.
 
-use crate::action::verify::examine;
-use crate::base::backup::Manifest;
+use crate::action::restore::{Restore, RestoreOptions, Restored};
 use crate::base::drill::RestoredData;
+use crate::base::event::{Event, EventSink, Events, Level, What};
 use crate::base::failure::{Code, Failure};
+use crate::base::plan::Later;
 use crate::engine::drill::Rehearsal;
-use crate::sys::facts::Facts;
-use crate::sys::fs;
-use crate::sys::postgres::binaries;
-use crate::sys::postgres::connection::connect;
-use crate::sys::postgres::quote::{ident, literal};
+use crate::engine::policy::{Grants, Policy};
+use crate::engine::session::{LiveRun, Session};
+use crate::sys::host::Host;
 use crate::sys::postgres::settings::Settings;
-use crate::sys::process::{Command, Input};
 use crate::sys::sandbox::Loader;
-use crate::sys::store::Found;
-use crate::sys::stream::{Control, Inspection, inspect};
+use crate::sys::store::{self, Found};
+use chrono::{DateTime, FixedOffset};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Restores backups into the scratch servers of a drill.
 pub struct FromBackups {
-    /// Facts of the sandbox's host.
-    pub facts: Facts,
-    /// Who is told what was restored.
-    pub rehearsal: Arc<Rehearsal>,
+    session: Session,
+    rehearsal: Arc<Rehearsal>,
+}
+
+impl FromBackups {
+    /// A loader with a host of its own in the same sandbox: what it does is not the playbook's. `events` hear of it.
+    pub fn new(host: Host, run: LiveRun, rehearsal: Arc<Rehearsal>, events: Events) -> Self {
+        let host = Arc::new(host);
+        host.listen(Arc::new(Preparing(events)));
+        let mut grants = Grants::default();
+        grants.read.extend(host.sandbox().iter().flat_map(|sandbox| sandbox.linked()));
+        grants.write.extend(host.sandbox().map(|sandbox| sandbox.root().to_path_buf()));
+        Self { session: Session::drill(host, Policy::new(grants), run), rehearsal }
+    }
 }
 
 impl Loader for FromBackups {
     fn load(&self, to: &Settings, backups: &[Found]) -> Result<(), Failure> {
         let mut damaged = Vec::new();
         for found in backups {
-            let path = &found.backup.path;
-            let verification = examine(&self.facts, path)?;
-            if !verification.intact {
-                let problems = verification.problems.join("; ");
-                self.facts.host().warn(&format!("`{}` is not intact: {problems}", found.backup.name));
-                damaged.push(format!("{}: {problems}", found.backup.name));
-                continue;
+            let (backup, settings) = (found.backup.path.clone(), to.clone());
+            let restore = Restore { backup, settings, options: RestoreOptions::default() };
+            match self.session.perform(&restore, None) {
+                Ok(Later::Now(restored)) => {
+                    let data = data(self.session.host().began().fixed_offset(), &restored, false);
+                    self.rehearsal.restored(&found.backup.path, data);
+                    return Ok(());
+                }
+                Ok(Later::AfterRun) => {
+                    return Err(Failure::new(Code::Internal, "a drill's restore was not carried out"));
+                }
+                Err(failure) if failure.code == Code::NotIntact => {
+                    self.rehearsal.warn(&format!("{failure}: an older one was taken"));
+                    damaged.push(failure.to_string());
+                }
+                Err(mut failure) => {
+                    failure.message = format!(
+                        "`{}` cannot be restored, so there is nothing to rehearse with: {}",
+                        found.backup.name, failure.message
+                    );
+                    return Err(failure);
+                }
             }
-            self.fill(to, path, found.manifest.as_ref())?;
-            self.rehearsal.restored(path, &verification.sha256, told(&self.facts, &to.database, found));
-            return Ok(());
         }
         let failure = Failure::new(
             Code::NotIntact,
@@ -53,54 +73,41 @@ impl Loader for FromBackups {
     }
 }
 
-impl FromBackups {
-    fn fill(&self, to: &Settings, path: &Path, manifest: Option<&Manifest>) -> Result<(), Failure> {
-        let host = self.facts.host();
-        let name = ident(&to.database);
-        let mut create = format!("CREATE DATABASE {name} TEMPLATE template0");
-        if let Some(properties) = manifest.and_then(|manifest| manifest.properties.as_ref()) {
-            create += &format!(
-                " ENCODING {} LC_COLLATE {} LC_CTYPE {}",
-                literal(&properties.encoding),
-                literal(&properties.collate),
-                literal(&properties.ctype)
-            );
-        }
-        connect(host, &to.with_database("postgres"))?.run(&create)?;
-        let mut sql = Vec::new();
-        let file = fs::open(path)?;
-        let control = Control { cancel: self.facts.cancel(), progress: &|_| {} };
-        let inspection = Inspection { path: Some(path), expected: None, threads: None };
-        inspect(file, &inspection, control, &mut |bytes| {
-            sql.extend_from_slice(bytes);
-            Ok(())
-        })?;
-        let psql = binaries::find("psql", &|name| host.env().value(name).map(str::to_owned))?;
-        let mut command = Command::new(psql.display().to_string())
-            .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null", "--file=-"])
-            .unseen()
-            .input(Input::Bytes(sql));
-        for (name, value) in to.child_env("") {
-            command = command.env(name, value);
-        }
-        command.run(host)?.checked().map(|_| ())
+/// What a verdict says of a restore.
+pub fn data(began: DateTime<FixedOffset>, restored: &Restored, by_playbook: bool) -> RestoredData {
+    let recovery_point = match &restored.recovery_point {
+        Some(point) => point.time,
+        None => made_at(&restored.backup).unwrap_or(began),
+    };
+    let age = began - recovery_point;
+    RestoredData {
+        database: restored.database.clone(),
+        backup: restored.backup.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        recovery_point,
+        age_millis: u64::try_from(age.num_milliseconds()).unwrap_or(0),
+        by_playbook,
+        tables: restored.tables,
+        rows: restored.rows,
     }
 }
 
-fn told(facts: &Facts, database: &str, found: &Found) -> RestoredData {
-    let manifest = found.manifest.as_ref();
-    let point = manifest.and_then(|manifest| manifest.recovery_point.as_ref());
-    let recovery_point = point.map_or(found.backup.created, |point| point.time);
-    let age = facts.began().fixed_offset() - recovery_point;
-    let tables = manifest.map(|manifest| manifest.tables.as_slice()).unwrap_or_default();
-    RestoredData {
-        database: database.to_owned(),
-        backup: found.backup.name.clone(),
-        recovery_point,
-        age_millis: u64::try_from(age.num_milliseconds()).unwrap_or(0),
-        by_playbook: false,
-        tables: tables.len() as u64,
-        rows: tables.iter().map(|table| table.rows).sum(),
-        compared: 0,
+/// When a backup without a recovery point was made.
+fn made_at(path: &Path) -> Option<DateTime<FixedOffset>> {
+    store::look_at_any(path).ok().flatten().map(|found| found.backup.created)
+}
+
+/// Passes on what preparing has to say; it is no part of the playbook.
+struct Preparing(Events);
+
+impl EventSink for Preparing {
+    fn event(&self, event: &Event) {
+        let what = match &event.what {
+            What::Progress(_) | What::Log { .. } | What::Output { .. } => event.what.clone(),
+            What::ActionEnded { summary, .. } => {
+                What::Log { level: Level::Info, message: format!("the sandbox: {summary}") }
+            }
+            _ => return,
+        };
+        self.0.event(&Event { time: event.time, what });
     }
 }

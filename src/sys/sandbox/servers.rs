@@ -141,7 +141,8 @@ impl Sandbox {
             if backups.is_empty() {
                 return Err(no_backup(database));
             }
-            if let Some(loader) = self.loader.get() {
+            let loader = self.loader.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            if let Some(loader) = loader {
                 loader.load(&administrator.with_database(database), &backups)?;
             }
         }

@@ -30,7 +30,6 @@ fn the_verdict_is_the_documented_contract() {
               "age_millis": "MILLIS",
               "backup": "shop_db_STAMP.sql.gz",
               "by_playbook": false,
-              "compared": 0,
               "database": "shop",
               "recovery_point": "TIME",
               "rows": 100,
