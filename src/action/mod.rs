@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod dump;
 pub mod exec;
+pub mod extract;
 pub mod file;
 pub mod gzip;
 pub mod hash;
@@ -11,6 +12,7 @@ pub mod notify;
 pub mod remove_database;
 pub mod restore;
 pub mod rollback_database;
+pub mod rollback_files;
 pub mod rotate;
 pub mod save;
 pub mod scratch_database;
@@ -29,12 +31,14 @@ use serde::de::DeserializeOwned;
 /// The names of all actions, in the order of their files. The contract tests demand a case of each.
 pub const NAMES: &[&str] = &[
     exec::Exec::NAME,
+    extract::Extract::NAME,
     gzip::Gzip::NAME,
     hash::Hash::NAME,
     notify::Notify::NAME,
     remove_database::RemoveDatabase::NAME,
     restore::Restore::NAME,
     rollback_database::RollbackDatabase::NAME,
+    rollback_files::RollbackFiles::NAME,
     rotate::Rotate::NAME,
     save::Save::NAME,
     scratch_database::ScratchDatabase::NAME,

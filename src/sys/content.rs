@@ -178,8 +178,7 @@ pub struct TarReading {
 impl TarReading {
     fn begin() -> Self {
         let (pipe, pieces) = sync_channel(8);
-        let reader =
-            std::thread::spawn(move || read_tar(Pieces { pieces, current: io::Cursor::new(Vec::new()) }));
+        let reader = std::thread::spawn(move || read_tar(Pieces::of(pieces)));
         Self { pipe: Some(pipe), reader }
     }
 
@@ -221,9 +220,11 @@ fn read_tar(pieces: Pieces) -> Result<(u64, Vec<String>), String> {
     let mut content_end = 0;
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
-        io::copy(&mut entry, &mut io::sink()).map_err(damaged)?;
-        // A file with holes is stored without them.
+        // A file with holes is stored without them, and they may be larger than any disk.
         let sparse = entry.header().entry_type().is_gnu_sparse();
+        if !sparse {
+            io::copy(&mut entry, &mut io::sink()).map_err(damaged)?;
+        }
         let stored = if sparse { entry.header().entry_size().map_err(damaged)? } else { entry.size() };
         content_end = entry.raw_file_position() + stored.div_ceil(BLOCK) * BLOCK;
         entries += 1;
@@ -241,9 +242,16 @@ fn read_tar(pieces: Pieces) -> Result<(u64, Vec<String>), String> {
 }
 
 /// The pieces as one stream.
-struct Pieces {
+pub(super) struct Pieces {
     pieces: Receiver<Vec<u8>>,
     current: io::Cursor<Vec<u8>>,
+}
+
+impl Pieces {
+    /// The stream of what is sent.
+    pub(super) fn of(pieces: Receiver<Vec<u8>>) -> Self {
+        Self { pieces, current: io::Cursor::new(Vec::new()) }
+    }
 }
 
 impl Read for Pieces {

@@ -119,7 +119,6 @@ fn dot_env(project: &Path) -> Result<BTreeMap<String, String>, Failure> {
         Err(error) => return Err(malformed(&path, &error)),
         Ok(entries) => {
             for entry in entries {
-                // The error of a malformed line quotes the line, which may hold a secret.
                 let (name, value) = entry.map_err(|error| malformed(&path, &error))?;
                 found.insert(name, value);
             }
@@ -148,10 +147,17 @@ pub fn url_password(text: &str) -> Option<&str> {
     user.split_once(':').map(|(_, password)| password).filter(|password| !password.is_empty())
 }
 
+/// The failure of a file with a malformed line. The parser's error quotes that line, which may hold a secret; its number
+/// says as much.
 fn malformed(path: &Path, error: &dotenvy::Error) -> Failure {
     let cause = match error {
-        dotenvy::Error::LineParse(_, index) => {
-            format!("a line is not `NAME=value` (near column {})", index + 1)
+        dotenvy::Error::LineParse(quoted, _) => {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let first = quoted.lines().next().unwrap_or_default().trim();
+            match text.lines().position(|line| line.trim() == first) {
+                Some(index) => format!("line {} is not `NAME=value`", index + 1),
+                None => "a line is not `NAME=value`".to_owned(),
+            }
         }
         _ => "a line is not `NAME=value`".to_owned(),
     };
@@ -194,6 +200,20 @@ mod tests {
         for name in ["PATH", "NODE_ENV", "KEYBOARD", "TOKEN_FILE", "PGPASSFILE", "DOCKER_HOST"] {
             assert!(!names_secret(name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_malformed_line_is_told_by_its_number_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(".env"), "# ours\nDB_NAME=shop\n\nDB_PASSWORD = hunt er2 'x\n")
+            .unwrap();
+        let failure = Env::load(dir.path()).unwrap_err();
+        assert_eq!(failure.message, format!("cannot read `{}`", dir.path().join(".env").display()));
+        assert_eq!(failure.causes, ["line 4 is not `NAME=value`"]);
+        assert_eq!(
+            failure.hints,
+            ["Write every line as `NAME=value`, and put values with blanks or `#` in single quotes."]
+        );
     }
 
     #[test]

@@ -58,6 +58,11 @@ impl Selection {
         self.everything || relative.ancestors().any(|path| self.include.is_match(path))
     }
 
+    /// Whether an exclude pattern matches a path or a folder above it.
+    pub fn leaves_out(&self, relative: &Path) -> bool {
+        relative.ancestors().any(|path| self.exclude.is_match(path))
+    }
+
     /// Whether something in a folder may be taken.
     pub fn may_hold(&self, folder: &Path) -> bool {
         self.everything
@@ -110,8 +115,11 @@ pub struct Entry {
     pub size: u64,
 }
 
-/// Walks a tree by name, folders before what they hold. Folders in `own` and what the selection leaves out are not
-/// entered. An `Err` says what could not be read and why.
+/// The folder in which a tree keeps what was replaced in it. It belongs to no archive of the tree.
+pub const KEPT: &str = ".lifeboat-kept";
+
+/// Walks a tree by name, folders before what they hold. Folders in `own`, what is kept of replaced files, and what the
+/// selection leaves out are not entered. An `Err` says what could not be read and why.
 pub fn walk<'a>(
     root: &'a Path,
     selection: &'a Selection,
@@ -123,7 +131,7 @@ pub fn walk<'a>(
         let is_dir = entry.file_type().is_dir();
         !selection.exclude.is_match(&name)
             && !own.iter().any(|dir| entry.path() == dir)
-            && (!is_dir || selection.may_hold(&name))
+            && (!is_dir || (entry.file_name() != KEPT && selection.may_hold(&name)))
     });
     let mut seen = BTreeSet::new();
     walker.flat_map(move |entry| {
@@ -170,6 +178,7 @@ pub fn folders(root: &Path, selection: &Selection, own: &[PathBuf]) -> Vec<PathB
     let walker = WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(|entry| {
         let name = entry.path().strip_prefix(root).unwrap_or(Path::new(""));
         entry.file_type().is_dir()
+            && entry.file_name() != KEPT
             && !own.iter().any(|dir| entry.path() == dir)
             && !selection.exclude.is_match(name)
             && selection.may_hold(name)

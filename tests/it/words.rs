@@ -101,3 +101,39 @@ fn a_backup_is_inspected_in_a_dry_run_too() {
     std::fs::write(&path, bytes).unwrap();
     said("a.tar.gz: false  a.tar.gz ");
 }
+
+#[test]
+fn measures_that_stand_literally_are_checked_before_the_run() {
+    let project = TestProject::new().playbook(
+        "measures",
+        r#"let wait = duration("5 parsecs");
+           let size = bytes("12 cubits");
+           retry(3, "a while", || info("x"));
+           info(`${duration("5m")} ${bytes("1.5M")}`);"#,
+    );
+    let ran = project.run(&["measures"]).exits(2);
+    expect_test::expect![[r#"
+        error: `5 parsecs` is not a duration
+          ——▶ playbooks/measures.rhai:2:21
+          │
+        N │ let wait = duration("5 parsecs");
+          │                     ^
+        hint: Write it as `"30s"`, `"5m"`, `"2h"` or `"7d"`, or as a number of seconds.
+
+        error: `12 cubits` is not a size
+          ——▶ playbooks/measures.rhai:3:29
+          │
+        N │            let size = bytes("12 cubits");
+          │                             ^
+        hint: Write it as `"500"`, `"10GiB"`, `"10GB"` or `"1.5M"`.
+
+        error: `a while` is not a duration
+          ——▶ playbooks/measures.rhai:4:21
+          │
+        N │            retry(3, "a while", || info("x"));
+          │                     ^
+        hint: Write it as `"30s"`, `"5m"`, `"2h"` or `"7d"`, or as a number of seconds.
+
+    "#]]
+    .assert_eq(&project.steady(&ran.stderr));
+}

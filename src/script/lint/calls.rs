@@ -3,6 +3,7 @@
 use super::Finding;
 use crate::base::diagnostic::did_you_mean;
 use crate::base::failure::Failure;
+use crate::base::units;
 use crate::script::fields::listed;
 use crate::script::known::Signature;
 use crate::script::literal::Literal;
@@ -31,6 +32,7 @@ pub fn check(program: &Program, index: usize, surface: &Surface, findings: &mut 
                 findings.extend(checker.pointer(call).map(Finding::error));
             }
             findings.extend(checker.options(call).into_iter().map(Finding::error));
+            findings.extend(checker.measure(call).map(Finding::error));
         }
     }
 }
@@ -174,6 +176,21 @@ impl Calls<'_> {
         (!exists && call.args.len() == 1).then(|| self.unknown(name, *at, false))
     }
 
+    /// A literal duration or size must be one.
+    fn measure(&self, call: &FnCallExpr) -> Option<Failure> {
+        let (index, is_read, what, forms) = match call.name.as_str() {
+            "duration" if call.args.len() == 1 => (0, is_duration as fn(&str) -> bool, "duration", DURATIONS),
+            "retry" if call.args.len() == 3 => (1, is_duration as fn(&str) -> bool, "duration", DURATIONS),
+            "bytes" if call.args.len() == 1 => (0, is_size as fn(&str) -> bool, "size", SIZES),
+            _ => return None,
+        };
+        let Expr::StringConstant(text, at) = &call.args[index] else { return None };
+        if is_read(text) || call.is_qualified() || self.unit.forms(&call.name).next().is_some() {
+            return None;
+        }
+        Some(self.unit.wrong(*at, format!("`{text}` is not a {what}")).hint(forms))
+    }
+
     /// Keys of a literal map that ends the arguments, and their literal values.
     fn options(&self, call: &FnCallExpr) -> Vec<Failure> {
         let Some(options) = self.surface.options.iter().find(|options| call.name == options.function) else {
@@ -203,6 +220,17 @@ impl Calls<'_> {
         }
         failures
     }
+}
+
+const DURATIONS: &str = "Write it as `\"30s\"`, `\"5m\"`, `\"2h\"` or `\"7d\"`, or as a number of seconds.";
+const SIZES: &str = "Write it as `\"500\"`, `\"10GiB\"`, `\"10GB\"` or `\"1.5M\"`.";
+
+fn is_duration(text: &str) -> bool {
+    units::parse_duration(text).is_some()
+}
+
+fn is_size(text: &str) -> bool {
+    units::parse_bytes(text).is_some()
 }
 
 fn arguments(count: usize) -> String {

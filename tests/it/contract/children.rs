@@ -10,7 +10,7 @@ use std::time::Duration;
 /// A watch that is going on.
 pub struct Children {
     ended: Arc<AtomicBool>,
-    watcher: JoinHandle<BTreeSet<String>>,
+    watcher: Option<JoinHandle<BTreeSet<String>>>,
 }
 
 impl Children {
@@ -26,13 +26,20 @@ impl Children {
             }
             seen
         });
-        Self { ended, watcher }
+        Self { ended, watcher: Some(watcher) }
     }
 
     /// Ends the watch: the command lines seen, arguments apart by spaces.
-    pub fn end(self) -> BTreeSet<String> {
+    pub fn end(mut self) -> BTreeSet<String> {
         self.ended.store(true, Ordering::Relaxed);
-        self.watcher.join().unwrap()
+        self.watcher.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Children {
+    /// A case that fails must not leave a watch behind, which slows down all tests after it.
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 }
 

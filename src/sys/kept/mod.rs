@@ -1,0 +1,326 @@
+//! What was replaced in a tree, kept beside what replaced it, so that both can change places again.
+//!
+//! In the tree's own folder `.lifeboat-kept` (0700, left out of archives) each extraction has a folder:
+//!
+//! ```text
+//! .RUN-N.part        being staged; inert, removed by the next extraction if its run was killed
+//! RUN-N.swapping     staged whole and on stable storage; files are changing places
+//! RUN-N              done: `files` holds what was replaced
+//! RUN-N.undoing      files are changing places back
+//! RUN-N.undone       rolled back: `files` holds what had been extracted
+//! ```
+//!
+//! The name is the state, so passing on to the next one is a rename, which needs no space on a full disk. `index.json`
+//! tells what stood aside when the places began to change: a file that still stands there has not moved yet. So whatever
+//! interrupts, each single file is known to be on the one side or on the other, and the rest can be finished or undone.
+
+mod compare;
+mod stage;
+mod swap;
+
+pub use compare::{Change, Comparison, How, compare};
+pub use stage::Staging;
+pub use swap::{back, finish, forward, revert};
+
+use crate::base::failure::{Code, Failure};
+use crate::sys::fs;
+use crate::sys::tree::KEPT;
+use crate::sys::untar::Name;
+use chrono::{DateTime, FixedOffset};
+use serde::{Deserialize, Serialize};
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What an extraction has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Not whole; it never touched anything.
+    Staging,
+    /// Files are changing places.
+    Swapping,
+    /// What was extracted stands in the tree.
+    Swapped,
+    /// Files are changing places back.
+    Undoing,
+    /// What had been replaced stands in the tree again.
+    Undone,
+}
+
+impl State {
+    const SUFFIXES: [(Self, &'static str); 4] = [
+        (Self::Staging, fs::STAGED_SUFFIX),
+        (Self::Swapping, ".swapping"),
+        (Self::Undoing, ".undoing"),
+        (Self::Undone, ".undone"),
+    ];
+
+    fn of(name: &str) -> (Self, &str) {
+        let found =
+            Self::SUFFIXES.iter().find_map(|(state, suffix)| Some((*state, name.strip_suffix(suffix)?)));
+        let (state, rest) = found.unwrap_or((Self::Swapped, name));
+        (state, rest.trim_start_matches('.'))
+    }
+
+    fn name(self, base: &str) -> String {
+        let suffix = Self::SUFFIXES.iter().find(|(state, _)| *state == self).map_or("", |(_, suffix)| suffix);
+        let dot = if self == Self::Staging { "." } else { "" };
+        format!("{dot}{base}{suffix}")
+    }
+}
+
+/// One file on one file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// A file or link that changes places.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name in the tree.
+    pub name: Name,
+    /// What stood aside when the places began to change; nothing if it was to be taken away only.
+    pub aside: Option<Identity>,
+    /// SHA-256 of what was extracted, if it is a file.
+    pub sha256: Option<String>,
+    /// Its permissions, or where a link leads.
+    pub mode: u32,
+    /// Where it leads, if it is a link.
+    pub to: Option<Name>,
+}
+
+/// A folder that is made, or gets other permissions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folder {
+    /// Its name in the tree.
+    pub name: Name,
+    /// The permissions it gets.
+    pub mode: u32,
+    /// Those it had; `None` if it was made.
+    pub before: Option<u32>,
+    /// The time it gets, in seconds and nanoseconds since 1970.
+    pub modified: Option<(i64, u32)>,
+    /// The owner it gets.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// What one extraction does, as it stands beside the files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Index {
+    /// Version of this format.
+    pub version: u32,
+    /// The run.
+    pub run: String,
+    /// When it began.
+    pub created: DateTime<FixedOffset>,
+    /// The archive.
+    pub backup: Name,
+    /// Its SHA-256.
+    pub sha256: String,
+    /// What of it was wanted, if not all, as JSON.
+    pub selection: Option<String>,
+    /// What was shown.
+    pub changes: Vec<Change>,
+    /// Entries that were the same.
+    pub same: u64,
+    /// Files of the tree that the archive does not hold.
+    pub others: u64,
+    /// Files and links.
+    pub entries: Vec<Entry>,
+    /// Folders.
+    pub folders: Vec<Folder>,
+}
+
+/// Version of the index that this build writes.
+pub const INDEX_VERSION: u32 = 1;
+
+const INDEX: &str = "index.json";
+const FILES: &str = "files";
+
+/// An extraction whose index can be read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    /// The tree.
+    pub dir: PathBuf,
+    /// Its folder, as it is called now.
+    pub at: PathBuf,
+    /// What it has come to.
+    pub state: State,
+    /// What it does.
+    pub index: Index,
+}
+
+impl Kept {
+    /// Reads the folder at `path`, under whichever of its names.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none; `NotIntact` for an index that cannot be understood.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let none = || Failure::new(Code::NotFound, format!("nothing is kept at `{}`", path.display()));
+        let base = path.file_name().and_then(|name| name.to_str()).map(|name| State::of(name).1.to_owned());
+        let (Some(base), Some(folder)) = (base, path.parent()) else { return Err(none()) };
+        let dir = match folder.parent() {
+            Some(dir) if folder.ends_with(KEPT) => dir.to_path_buf(),
+            _ => return Err(none()),
+        };
+        for state in [State::Swapped, State::Swapping, State::Undoing, State::Undone] {
+            let at = folder.join(state.name(&base));
+            if let Some(text) = fs::read_text(&at.join(INDEX))? {
+                let index = read_index(&at, &text)?;
+                return Ok(Self { dir, at, state, index });
+            }
+        }
+        Err(none().hint("It may have been removed by a clean-up; `lifeboat status` lists what is kept."))
+    }
+
+    /// Its name when the files have changed places: the one it is known by.
+    pub fn path(&self) -> PathBuf {
+        self.named(State::Swapped)
+    }
+
+    fn named(&self, state: State) -> PathBuf {
+        let name = self.at.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.at.with_file_name(state.name(State::of(&name).1))
+    }
+
+    /// Whether files are between two places.
+    pub fn is_half_done(&self) -> bool {
+        matches!(self.state, State::Swapping | State::Undoing)
+    }
+
+    /// The first file of the tree that is not, or not any more, what was extracted.
+    pub fn first_difference(&self) -> Result<Option<PathBuf>, Failure> {
+        for entry in &self.index.entries {
+            let path = self.dir.join(&entry.name.0);
+            let Some(metadata) = look(&path)? else { return Ok(Some(path)) };
+            let is_it = match (&entry.to, &entry.sha256) {
+                (Some(to), _) => std::fs::read_link(&path).is_ok_and(|found| found == to.0),
+                (None, Some(sha256)) if metadata.is_file() => {
+                    metadata.mode() & 0o777 == entry.mode && compare::digest(&path)?.to_string() == *sha256
+                }
+                _ => false,
+            };
+            if !is_it {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    fn files(&self) -> PathBuf {
+        self.at.join(FILES)
+    }
+
+    fn write_index(&self) -> Result<(), Failure> {
+        let json = serde_json::to_vec_pretty(&self.index)
+            .map_err(|error| Failure::new(Code::Internal, "cannot write the index").caused_by(error))?;
+        fs::replace(&self.at.join(INDEX), &json, &self.index.run)
+    }
+
+    /// Passes on to another state.
+    fn become_state(&mut self, state: State) -> Result<(), Failure> {
+        let to = self.named(state);
+        std::fs::rename(&self.at, &to).map_err(|error| Failure::io("rename", &self.at, &error))?;
+        self.at = to;
+        self.state = state;
+        fs::sync_dir(&self.at)
+    }
+
+    /// Removes it with all that it keeps. It loses its name first.
+    pub fn remove(mut self) -> Result<(), Failure> {
+        self.become_state(State::Staging)?;
+        discard(&self.at)
+    }
+}
+
+fn read_index(at: &Path, text: &str) -> Result<Index, Failure> {
+    let unreadable = |cause: String| {
+        let at = at.join(INDEX);
+        Failure::new(Code::NotIntact, format!("the index `{}` cannot be understood", at.display()))
+            .caused_by(cause)
+    };
+    let index: Index = serde_json::from_str(text).map_err(|error| unreadable(error.to_string()))?;
+    if index.version > INDEX_VERSION {
+        let cause = format!("it has version {}, this Lifeboat knows {INDEX_VERSION}", index.version);
+        return Err(unreadable(cause).hint("Use a Lifeboat at least as new as the one that wrote it."));
+    }
+    Ok(index)
+}
+
+/// All that is kept in `dir`, oldest first; what a killed run was still staging is not.
+pub fn list(dir: &Path) -> Result<Vec<Kept>, Failure> {
+    let mut found = Vec::new();
+    for name in names(dir)? {
+        if State::of(&name).0 == State::Staging {
+            continue;
+        }
+        match Kept::open(&dir.join(KEPT).join(name)) {
+            // A folder that somebody else has put there.
+            Err(failure) if failure.code == Code::NotFound => {}
+            kept => found.push(kept?),
+        }
+    }
+    found.sort_by(|a, b| (a.index.created, &a.at).cmp(&(b.index.created, &b.at)));
+    Ok(found)
+}
+
+/// Folders in which a killed run was staging; `dir` must be locked, so that nobody still is.
+pub fn leftovers(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let names = names(dir)?.into_iter().filter(|name| State::of(name).0 == State::Staging);
+    Ok(names.map(|name| dir.join(KEPT).join(name)).collect())
+}
+
+/// Removes a folder of no meaning, and the one that it stands in if that is then empty.
+pub fn discard(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_dir_all(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Failure::io("remove", path, &error)),
+    }
+    if let Some(parent) = path.parent() {
+        let _ = std::fs::remove_dir(parent);
+    }
+    Ok(())
+}
+
+fn names(dir: &Path) -> Result<Vec<String>, Failure> {
+    let folder = dir.join(KEPT);
+    let failed = |error: &io::Error| Failure::io("list", &folder, error);
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(failed(&error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| failed(&error))?;
+        if entry.path().is_dir() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// What is at `path`, links not followed; `None` if nothing is.
+fn look(path: &Path) -> Result<Option<Metadata>, Failure> {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(Failure::io("look at", path, &error)),
+    }
+}
