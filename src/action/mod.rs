@@ -10,6 +10,7 @@ pub mod hash;
 pub mod leftovers;
 pub mod notify;
 pub mod remove_database;
+pub mod remove_kept_files;
 pub mod restore;
 pub mod rollback_database;
 pub mod rollback_files;
@@ -36,6 +37,7 @@ pub const NAMES: &[&str] = &[
     hash::Hash::NAME,
     notify::Notify::NAME,
     remove_database::RemoveDatabase::NAME,
+    remove_kept_files::RemoveKeptFiles::NAME,
     restore::Restore::NAME,
     rollback_database::RollbackDatabase::NAME,
     rollback_files::RollbackFiles::NAME,

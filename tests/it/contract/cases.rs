@@ -11,6 +11,7 @@ use lifeboat::action::gzip::Gzip;
 use lifeboat::action::hash::Hash;
 use lifeboat::action::notify::Notify;
 use lifeboat::action::remove_database::{RemoveDatabase, RemoveOptions};
+use lifeboat::action::remove_kept_files::RemoveKeptFiles;
 use lifeboat::action::restore::{Restore, RestoreOptions};
 use lifeboat::action::rollback_database::RollbackDatabase;
 use lifeboat::action::rollback_files::RollbackFiles;
@@ -199,6 +200,19 @@ pub const CASES: &[Case] = &[
         intent: Some("replace 1 and make 1 in "),
         makes: &["conf/.env"],
         again: Again::Returns(&["added", "changed", "same", "changes", "kept"]),
+        ..KIND
+    },
+    Case {
+        name: "remove_kept_files",
+        set_up: |world| {
+            packed(world, "in/a.tar");
+            world.file("conf/.env", "DB_PASSWORD=another\n");
+            world.earlier("2025-11-09T02:00:00+00:00", &extract_of("in/a.tar"));
+            Box::new(RemoveKeptFiles { kept: kept(world) })
+        },
+        failing: Some(|_| Box::new(RemoveKeptFiles { kept: "conf/.lifeboat-kept/nothing".into() })),
+        intent: Some("remove "),
+        again: Again::Refuses("nothing is kept at "),
         ..KIND
     },
     Case {
@@ -485,8 +499,11 @@ fn extract(path: &str) -> Box<dyn AnyAction> {
     Box::new(extract_of(path))
 }
 
+fn kept(world: &World) -> std::path::PathBuf {
+    std::fs::read_dir(world.at("conf/.lifeboat-kept")).unwrap().next().unwrap().unwrap().path()
+}
+
 /// Rolls back the only extraction of which something is kept.
 fn rollback(world: &World) -> Box<dyn AnyAction> {
-    let kept = std::fs::read_dir(world.at("conf/.lifeboat-kept")).unwrap().next().unwrap().unwrap().path();
-    Box::new(RollbackFiles { kept })
+    Box::new(RollbackFiles { kept: kept(world) })
 }
