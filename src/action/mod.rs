@@ -3,13 +3,16 @@
 pub mod archive;
 pub mod dump;
 pub mod exec;
+pub mod extract;
 pub mod file;
 pub mod gzip;
 pub mod hash;
 pub mod leftovers;
 pub mod notify;
 pub mod remove_database;
+pub mod restore;
 pub mod rollback_database;
+pub mod rollback_files;
 pub mod rotate;
 pub mod save;
 pub mod scratch_database;
@@ -52,11 +55,14 @@ macro_rules! actions {
 
 actions![
     exec::Exec,
+    extract::Extract,
     gzip::Gzip,
     hash::Hash,
     notify::Notify,
     remove_database::RemoveDatabase,
+    restore::Restore,
     rollback_database::RollbackDatabase,
+    rollback_files::RollbackFiles,
     rotate::Rotate,
     save::Save,
     scratch_database::ScratchDatabase,

@@ -101,6 +101,12 @@ pub enum Need {
     Read(PathBuf),
     /// Write below a path.
     Write(PathBuf),
+    /// Put a file of a verified backup in its place. It is allowed where writing is, and for what playbooks never write
+    /// by themselves too: the project's configuration with its secrets, playbooks and modules, which belong to a
+    /// configuration backup. Their content then comes from the backup, not from the playbook, and the action asks a
+    /// person before it replaces what decides about runs. The state folder is never restored into: it would tell of
+    /// other runs than those that were.
+    Restore(PathBuf),
     /// Talk to a host name.
     Host(String),
     /// Read an environment variable.

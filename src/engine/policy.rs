@@ -34,6 +34,8 @@ pub struct Policy {
     grants: Grants,
     /// Files and folders that are never written, whatever is granted.
     guarded: Vec<PathBuf>,
+    /// The state folder, into which nothing is ever restored either.
+    state: Option<PathBuf>,
     /// Hosts that the machine's own environment names since it was read again.
     more_hosts: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -41,7 +43,7 @@ pub struct Policy {
 impl Policy {
     /// A policy that allows `grants` and the shipped tools.
     pub fn new(grants: Grants) -> Self {
-        Self { grants, guarded: Vec::new(), more_hosts: Arc::default() }
+        Self { grants, guarded: Vec::new(), state: None, more_hosts: Arc::default() }
     }
 
     /// The same policy, which never lets a playbook write playbooks and modules, the project's configuration, or the
@@ -50,6 +52,7 @@ impl Policy {
     pub fn guarding(mut self, project: &Path, state: &Path) -> Self {
         self.guarded = ["playbooks", "stdlib", "lifeboat.toml", ".env"].map(|name| project.join(name)).into();
         self.guarded.push(state.to_path_buf());
+        self.state = Some(state.to_path_buf());
         self
     }
 
@@ -71,6 +74,11 @@ impl Policy {
             {
                 return Err(guarded(path, verb));
             }
+            if let (Need::Restore(path), Some(state)) = (need, &self.state)
+                && unfollowed(path).starts_with(fs::resolved(state))
+            {
+                return Err(never_restored(path, verb));
+            }
             if !self.allows(need) {
                 return Err(refusal(need, verb));
             }
@@ -88,6 +96,7 @@ impl Policy {
             Need::Program(name) => SHIPPED.contains(&name.as_str()) || self.grants.programs.contains(name),
             Need::Read(path) => below(path, &self.grants.read) || below(path, &self.grants.write),
             Need::Write(path) => below(path, &self.grants.write),
+            Need::Restore(path) => holds(&unfollowed(path), &self.grants.write),
             Need::Host(host) => {
                 let host = host.to_ascii_lowercase();
                 self.grants.hosts.contains(&host)
@@ -100,8 +109,19 @@ impl Policy {
 
 /// Whether `path` lies below one of the folders, links resolved on both sides as far as the path exists.
 fn below(path: &Path, folders: &BTreeSet<PathBuf>) -> bool {
-    let real = fs::resolved(path);
+    holds(&fs::resolved(path), folders)
+}
+
+fn holds(real: &Path, folders: &BTreeSet<PathBuf>) -> bool {
     folders.iter().any(|folder| real.starts_with(fs::resolved(folder)))
+}
+
+/// Where a path is that is replaced itself, should it be a link: only the folders above it are resolved.
+fn unfollowed(path: &Path) -> PathBuf {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => fs::resolved(parent).join(name),
+        _ => path.to_path_buf(),
+    }
 }
 
 fn guarded(path: &Path, verb: &str) -> Failure {
@@ -110,6 +130,12 @@ fn guarded(path: &Path, verb: &str) -> Failure {
             "playbooks, their modules, configuration and Lifeboat's own state are never written by a playbook",
         )
         .hint("Choose another folder; backups belong in one of their own, for example `backups`.")
+}
+
+fn never_restored(path: &Path, verb: &str) -> Failure {
+    Failure::new(Code::Policy, format!("`{verb}` may not write `{}`", path.display()))
+        .caused_by("Lifeboat's own state is never restored: it would tell of other runs than those that were")
+        .hint("Leave it out with `except`.")
 }
 
 fn refusal(need: &Need, verb: &str) -> Failure {
@@ -125,7 +151,7 @@ fn refusal(need: &Need, verb: &str) -> Failure {
             "Reading is allowed below the project and below folders given as parameters: make this folder a parameter."
                 .to_owned(),
         ),
-        Need::Write(path) => (
+        Need::Write(path) | Need::Restore(path) => (
             format!("write `{}`", path.display()),
             "Writing is allowed below the project and below folders given as parameters: make this folder a parameter."
                 .to_owned(),
@@ -190,6 +216,25 @@ mod tests {
         }
         assert_eq!(refused("/srv/app/backups/.env"), None);
         assert_eq!(policy.authorize(&[Need::Read("/srv/app/playbooks".into())], "save"), Ok(()));
+    }
+
+    #[test]
+    fn a_backup_restores_what_no_playbook_writes_but_the_state() {
+        let policy = policy().guarding(Path::new("/srv/app"), Path::new("/srv/app/.lifeboat"));
+        let restore = |path: &str| policy.authorize(&[Need::Restore(path.into())], "extract").err();
+        for path in ["", ".env", "playbooks/x.rhai", "stdlib/m.rhai", "lifeboat.toml", "config/a"] {
+            assert_eq!(restore(&format!("/srv/app/{path}")), None, "{path}");
+        }
+        for path in [".lifeboat", ".lifeboat/runs/x"] {
+            let failure = restore(&format!("/srv/app/{path}")).unwrap();
+            assert_eq!(failure.message, format!("`extract` may not write `/srv/app/{path}`"));
+            assert_eq!(
+                failure.causes,
+                ["Lifeboat's own state is never restored: it would tell of other runs than those that were"]
+            );
+            assert_eq!(failure.hints, ["Leave it out with `except`."]);
+        }
+        assert_eq!(restore("/etc/passwd").unwrap().message, "`extract` may not write `/etc/passwd`");
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub const FAMILIES: [(&str, &[&str]); 9] = [
     ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
     (
         "Keeping and checking",
-        &["verify", "rotate", "backups", "latest", "inspect", "restore", "extract", "copy"],
+        &["verify", "rotate", "backups", "latest", "inspect", "restore", "extract", "rollback_files", "copy"],
     ),
     (
         "Databases",
@@ -39,7 +39,7 @@ pub const FAMILIES: [(&str, &[&str]); 9] = [
 ];
 
 /// Functions that act on the world: they stand inside steps.
-pub const EFFECTS: [&str; 13] = [
+pub const EFFECTS: [&str; 14] = [
     "save",
     "rotate",
     "verify",
@@ -48,6 +48,7 @@ pub const EFFECTS: [&str; 13] = [
     "write",
     "restore",
     "extract",
+    "rollback_files",
     "copy",
     "scratch_postgres",
     "scratch_database",

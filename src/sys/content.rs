@@ -3,6 +3,7 @@
 use crate::base::backup::{Content, TableContent};
 use crate::base::failure::{Code, Failure};
 use crate::sys::postgres::contents::Contents;
+use crate::sys::postgres::requirements::Requirements;
 use crate::sys::postgres::scan::{ScanError, Scanner};
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -21,6 +22,10 @@ pub struct Findings {
     pub summary: bool,
     /// Tables of a dump, by name.
     pub tables: Vec<TableContent>,
+    /// What a dump needs of a server.
+    pub requirements: Requirements,
+    /// Version of the server that a dump is of.
+    pub server: Option<String>,
     /// Entries of an archive.
     pub entries: Option<u64>,
     /// Names of the first [`MOST_NAMES`] entries of an archive, in their order.
@@ -75,6 +80,7 @@ impl Reading {
 pub struct SqlReading {
     scanner: Scanner,
     contents: Contents,
+    requirements: Requirements,
     error: Option<ScanError>,
 }
 
@@ -86,7 +92,10 @@ impl SqlReading {
         let mut rest = bytes;
         loop {
             match self.scanner.next(&mut rest) {
-                Ok(Some(segment)) => self.contents.observe(&segment),
+                Ok(Some(segment)) => {
+                    self.contents.observe(&segment);
+                    self.requirements.observe(&segment);
+                }
                 Ok(None) => return,
                 Err(error) => {
                     self.error = Some(error);
@@ -104,7 +113,12 @@ impl SqlReading {
                 Err(error) => self.error = Some(error),
             }
         }
-        let mut findings = Findings { checks: vec!["end marker"], ..Findings::default() };
+        let mut findings = Findings {
+            checks: vec!["end marker"],
+            requirements: self.requirements,
+            server: self.contents.server_version().map(str::to_owned),
+            ..Findings::default()
+        };
         if let Some(error) = self.error {
             findings.problems.push(error.to_string());
             return findings;

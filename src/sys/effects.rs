@@ -4,6 +4,7 @@ use crate::base::event::Alert;
 use crate::base::failure::Failure;
 use crate::sys::facts::Facts;
 use crate::sys::fs::{self, Staged};
+use crate::sys::kept::{self, Kept, Staging, State};
 use crate::sys::lock::FolderLocks;
 use crate::sys::postgres::binaries;
 use crate::sys::postgres::databases::{self, Doomed, NewDatabase};
@@ -11,8 +12,13 @@ use crate::sys::postgres::maintenance::{Maintenance, Standing};
 use crate::sys::postgres::swap::{self, Swap, Swapped};
 use crate::sys::scratch::{ScratchCluster, ScratchOptions, ScratchTarget};
 use crate::sys::store;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long taking back a database may keep a run from ending.
+const WITHDRAWN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Writes intents durably; the journal implements it.
 pub trait IntentLog: Send + Sync {
@@ -147,6 +153,16 @@ impl Effects {
         databases::drop(maintenance, doomed)
     }
 
+    /// Takes back a database that this very action has made, after a failure or when the run is asked to end.
+    pub fn withdraw_database(&self, maintenance: &Maintenance, made: &Standing) {
+        let doomed = Doomed { name: made.name.clone(), oid: made.oid, force: true };
+        let session = maintenance.session();
+        session.see_through(true);
+        // A failure is being reported already; what stays behind is a leftover that the next restore removes.
+        let _ = session.limit(Some(WITHDRAWN_WITHIN)).and_then(|()| databases::drop(maintenance, &doomed));
+        session.see_through(false);
+    }
+
     /// Gives a database the live name in one transaction, and keeps what had it.
     ///
     /// # Errors
@@ -186,5 +202,50 @@ impl Effects {
             fs::remove(path)?;
         }
         fs::remove(&leftover.staged)
+    }
+
+    /// Opens a folder of no meaning in the tree at `dir`, where the files named in `wanted` are extracted to; dropped
+    /// before it is whole, it removes itself.
+    pub fn stage_tree(&self, dir: &Path, wanted: BTreeSet<PathBuf>) -> Result<Staging, Failure> {
+        Staging::begin(dir, &self.run, self.number, wanted)
+    }
+
+    /// Puts what was staged into its tree, or what was rolled back once more: all of it or nothing. What it replaces is
+    /// kept.
+    pub fn put_forward(&self, _intent: &IntentToken, kept: &mut Kept) -> Result<(), Failure> {
+        kept::forward(kept)
+    }
+
+    /// Puts into the tree again what had been replaced in it; what had been extracted is kept. Where a killed run left
+    /// files on both sides, it brings them all to that one.
+    pub fn put_back(&self, _intent: &IntentToken, kept: &mut Kept) -> Result<(), Failure> {
+        match kept.state {
+            State::Swapping => kept::revert(kept),
+            State::Undoing => kept::finish(kept),
+            _ => kept::back(kept),
+        }
+    }
+
+    /// Goes on where a killed run stopped putting files forward.
+    pub fn finish_exchange(&self, _intent: &IntentToken, kept: &mut Kept) -> Result<(), Failure> {
+        kept::finish(kept)
+    }
+
+    /// Removes what is kept of an extraction for good.
+    pub fn remove_kept(&self, _intent: &IntentToken, kept: Kept) -> Result<(), Failure> {
+        kept.remove()
+    }
+
+    /// Takes back what this very action has staged, after a failure.
+    pub fn withdraw_tree(&self, kept: &Kept) {
+        // A failure is being reported already; what stays behind is a leftover that the next run removes.
+        if !kept.is_half_done() {
+            let _ = kept::discard(&kept.at);
+        }
+    }
+
+    /// Removes a folder that a killed run was still staging files in.
+    pub fn remove_staging(&self, _intent: &IntentToken, path: &Path) -> Result<(), Failure> {
+        kept::discard(path)
     }
 }

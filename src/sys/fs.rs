@@ -309,6 +309,19 @@ pub fn is_gzip(path: &Path) -> Result<bool, Failure> {
     }
 }
 
+/// The first bytes of a file, at most so many.
+pub fn head(path: &Path, most: usize) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = open(path)?.take(most as u64).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::io("read", path, &error))?;
+    Ok(bytes)
+}
+
+/// Whether this process may do what only root may.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Bytes of a file.
 pub fn size(path: &Path) -> Result<u64, Failure> {
     std::fs::metadata(path).map(|metadata| metadata.len()).map_err(|error| Failure::io("read", path, &error))

@@ -3,12 +3,13 @@
 //! The SHA-256 against sidecar and manifest, the framing, length and CRC of every gzip member, and what the content itself says:
 //! a dump's end marker, row counts and fingerprints, or the archive's end.
 
-use crate::base::backup::{Backup, Content, Manifest};
+use crate::base::backup::{Backup, Content, Manifest, TableContent};
 use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
 use crate::sys::content::Reading;
 use crate::sys::facts::Facts;
 use crate::sys::fs;
+use crate::sys::postgres::requirements::Requirements;
 use crate::sys::store::{self, Found};
 use crate::sys::stream::{Control, Defect, Digest, Inspection, hash, inspect};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,36 @@ pub struct Verification {
     pub entries: Vec<String>,
 }
 
+/// What a file's SHA-256 is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// Sidecar and manifest; a file without a sidecar is not intact.
+    Required,
+    /// As `Required`, but a file that has neither, as other tools make them, lacks nothing.
+    IfThere,
+    /// Nothing. All other checks are made.
+    Skipped,
+}
+
+/// What verification found, and what was learnt on the way.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// What was found.
+    pub verification: Verification,
+    /// Kind of content.
+    pub content: Content,
+    /// The manifest, if it could be read.
+    pub manifest: Option<Manifest>,
+    /// Whether the SHA-256 was compared with a record.
+    pub compared: bool,
+    /// Tables of a dump.
+    pub tables: Vec<TableContent>,
+    /// What a dump needs of a server.
+    pub requirements: Requirements,
+    /// Version of the server that a dump is of, as the dump says.
+    pub server: Option<String>,
+}
+
 /// What is found about a file that cannot be read.
 pub fn unread(path: &Path, failure: &Failure) -> Verification {
     Verification {
@@ -60,6 +91,11 @@ pub fn is_about_the_file(failure: &Failure) -> bool {
 
 /// Checks everything that can be checked about the backup at `path`; changes nothing.
 pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
+    prove(facts, path, Checksum::Required).map(|proof| proof.verification)
+}
+
+/// Checks the backup at `path` and keeps what was learnt about it; changes nothing.
+pub fn prove(facts: &Facts, path: &Path, checksum: Checksum) -> Result<Proof, Failure> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut problems = Vec::new();
     let found = store::look(path)?;
@@ -71,8 +107,11 @@ pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
         }
     };
     let is_odd = !problems.is_empty();
+    let skipped = checksum == Checksum::Skipped;
     let sidecar = match store::read_sha256(path) {
+        _ if skipped => None,
         Ok(Some(digest)) => Some(digest),
+        Ok(None) if checksum == Checksum::IfThere && manifest.is_none() && !is_odd => None,
         Ok(None) => {
             problems.push(format!("{name}.sha256 is missing"));
             None
@@ -138,7 +177,7 @@ pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
         Some(manifest) => {
             // A digest that both records agree on was compared already.
             let compared = sidecar.as_ref() == Some(&manifest.sha256);
-            let digest = if compared { manifest.sha256.clone() } else { sha256.to_string() };
+            let digest = if compared || skipped { manifest.sha256.clone() } else { sha256.to_string() };
             let raw_size = if whole { raw_size } else { manifest.raw_size };
             problems.extend(against_manifest(&name, manifest, size, raw_size, &digest));
             problems.extend(globals_problem(&name, manifest, path, control)?);
@@ -164,16 +203,24 @@ pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
         None => {}
     }
     problems.dedup();
-    Ok(Verification {
-        path: path.to_path_buf(),
-        name,
-        intact: problems.is_empty(),
-        size,
-        raw_size,
-        sha256: sha256.to_string(),
-        checks,
-        problems,
-        entries: read.names,
+    Ok(Proof {
+        verification: Verification {
+            path: path.to_path_buf(),
+            name,
+            intact: problems.is_empty(),
+            size,
+            raw_size,
+            sha256: sha256.to_string(),
+            checks,
+            problems,
+            entries: read.names,
+        },
+        content,
+        compared: !skipped && (expected.is_some() || manifest.is_some()),
+        manifest,
+        tables: read.tables,
+        requirements: read.requirements,
+        server: read.server,
     })
 }
 

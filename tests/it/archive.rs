@@ -42,16 +42,16 @@ fn listed(project: &TestProject) -> Vec<String> {
     list.lines().map(str::to_owned).collect()
 }
 
-fn set_mode(path: &Path, mode: u32) {
+pub fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-fn fifo(path: &Path) {
+pub fn fifo(path: &Path) {
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o640.into(), 0).unwrap();
 }
 
 /// All that a tree is, for comparison: mode, owner, time, links and content by path.
-fn portrait(root: &Path) -> BTreeMap<Vec<u8>, String> {
+pub fn portrait(root: &Path) -> BTreeMap<Vec<u8>, String> {
     let mut inodes = BTreeMap::new();
     let mut portrait = BTreeMap::new();
     for entry in walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name() {

@@ -10,11 +10,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Moments that differ from run to run, and can be had again.
-struct Moments(u64);
+pub struct Moments(u64);
 
 impl Moments {
     #[expect(clippy::print_stdout, reason = "a failure can be had again with its seed")]
-    fn new() -> Self {
+    pub fn new() -> Self {
         let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
         let seed = env("LIFEBOAT_TEST_SEED").map_or_else(now, |seed| seed.parse().unwrap());
         println!("LIFEBOAT_TEST_SEED={seed}");
@@ -22,7 +22,7 @@ impl Moments {
     }
 
     /// A moment within `whole`.
-    fn next(&mut self, whole: Duration) -> Duration {
+    pub fn next(&mut self, whole: Duration) -> Duration {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,5 +1,6 @@
 //! The swap of databases: what stands in its way, what it does to clients, and what a kill leaves.
 
+mod broken;
 mod crowd;
 mod obstacles;
 

@@ -1,9 +1,11 @@
 //! PostgreSQL: which database, dumping it, asking it, and throw-away servers.
 
 use crate::action::dump::{Dump, DumpOptions};
+use crate::action::restore::{Restore, RestoreOptions, Restored};
 use crate::action::scratch_database::ScratchDatabase;
 use crate::action::scratch_postgres::{ScratchOptions, ScratchPostgres};
 use crate::action::source::BackupSource;
+use crate::base::backup::Backup;
 use crate::base::event::Level;
 use crate::base::secret::Secret;
 use crate::observe::databases::{DatabaseInfo, Databases};
@@ -11,7 +13,7 @@ use crate::observe::estimate::{Estimate, Estimated};
 use crate::observe::query::{Answer, Query, Value};
 use crate::observe::require_pg_dump::{PgDump, RequirePgDump};
 use crate::script::bind::backup::Pipeline;
-use crate::script::bind::time::Bytes;
+use crate::script::bind::time::{Bytes, Time};
 use crate::script::bind::{known_text, observe, perform};
 use crate::script::context::{Raised, RunContext, place};
 use crate::script::fault;
@@ -25,6 +27,7 @@ use rhai::plugin::*;
 use serde::Deserialize;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Types of this family.
 pub const KINDS: &[Kind] = &[Kind::of::<Database>()];
@@ -40,6 +43,7 @@ pub fn options() -> Vec<Options> {
         Options::of::<PostgresOptions>("postgres"),
         Options::of::<DumpOptions>("dump"),
         Options::of::<QueryOptions>("query"),
+        Options::of::<RestoreOptions>("restore"),
         Options::of::<ScratchOptions>("scratch_postgres"),
     ]
 }
@@ -66,6 +70,29 @@ impl IntoScript for ScratchTarget {
     fn into_script(self) -> Dynamic {
         // The target is made of names that the host chose itself, so that it always resolves.
         self.settings().map_or(Dynamic::UNIT, |settings| Dynamic::from(Database(settings)))
+    }
+}
+
+impl IntoScript for Restored {
+    fn into_script(self) -> Dynamic {
+        let count = |n: u64| Dynamic::from(i64::try_from(n).unwrap_or(i64::MAX));
+        let time = |millis: u64| Duration::from_millis(millis).into_script();
+        let mut map = Map::new();
+        map.insert("backup".into(), self.backup.display().to_string().into());
+        map.insert("database".into(), self.database.into());
+        map.insert("host".into(), self.target.host.into());
+        map.insert("port".into(), i64::from(self.target.port).into());
+        map.insert("user".into(), self.target.user.into());
+        map.insert("kept".into(), self.kept.map_or(Dynamic::UNIT, Dynamic::from));
+        map.insert("tables".into(), count(self.tables));
+        map.insert("rows".into(), count(self.rows));
+        let point = self.recovery_point.map(|point| Dynamic::from(Time(point.time)));
+        map.insert("recovery_point".into(), point.unwrap_or_default());
+        map.insert("load_time".into(), time(self.load_millis));
+        map.insert("check_time".into(), time(self.check_millis));
+        map.insert("swap_time".into(), time(self.swap_millis));
+        map.insert("notes".into(), self.notes.into_iter().map(Dynamic::from).collect::<rhai::Array>().into());
+        map.into()
     }
 }
 
@@ -193,6 +220,22 @@ fn dump_of(db: Database, options: Map) -> Result<Pipeline, Raised> {
     Ok(Pipeline::of(BackupSource::Dump(Box::new(Dump { settings: db.0, options }))))
 }
 
+fn restore_from(
+    ctx: &NativeCallContext,
+    backup: PathBuf,
+    db: Database,
+    mut options: Map,
+) -> Result<Dynamic, Raised> {
+    // A backup is as good as its path.
+    if let Some(undo) = options.get_mut("undo")
+        && let Some(path) = undo.read_lock::<Backup>().map(|backup| backup.path.display().to_string())
+    {
+        *undo = path.into();
+    }
+    let options: RestoreOptions = options::read("restore", options)?;
+    perform(ctx, &Restore { backup, settings: db.0, options })
+}
+
 #[export_module]
 mod functions {
     /// The database that the environment names; does not connect: `let db = postgres();`.
@@ -300,6 +343,47 @@ mod functions {
     #[rhai_fn(volatile, return_raw)]
     pub fn scratch_database(ctx: NativeCallContext, db: Database, name: &str) -> Result<Dynamic, Raised> {
         perform(&ctx, &ScratchDatabase { server: db.0, name: known_text(name)?.to_owned() })
+    }
+
+    /// Restores a backup into a database: `restore(latest("backups/database"), db)`.
+    ///
+    /// The backup is verified, loaded into a database beside the live one, read back and compared; then one transaction gives
+    /// it the name, and what had the name is kept as `NAME_before_STAMP`. A database that is absent is made. Returns a map
+    /// with `backup`, `database`, `host`, `port`, `user`, `kept` (`()` if nothing was), `tables`, `rows`, `recovery_point`
+    /// (`()` if the backup does not tell), `load_time`, `check_time`, `swap_time` and `notes`.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn restore(ctx: NativeCallContext, backup: Backup, db: Database) -> Result<Dynamic, Raised> {
+        restore_from(&ctx, backup.path, db, Map::new())
+    }
+
+    /// Restores a backup with options: `skip_checksum` (do not compare the SHA-256; a person must agree), `in_place` (load
+    /// into the live database itself, for a role that may not make databases) and `undo` (the fresh backup of this very
+    /// database that alone can undo that).
+    #[rhai_fn(volatile, return_raw, name = "restore")]
+    pub fn restore_with(
+        ctx: NativeCallContext,
+        backup: Backup,
+        db: Database,
+        options: Map,
+    ) -> Result<Dynamic, Raised> {
+        restore_from(&ctx, backup.path, db, options)
+    }
+
+    /// Restores the backup in a file: `restore("backups/database/shop.sql.gz", db)`.
+    #[rhai_fn(volatile, return_raw, name = "restore")]
+    pub fn restore_file(ctx: NativeCallContext, path: &str, db: Database) -> Result<Dynamic, Raised> {
+        restore_from(&ctx, known_text(path)?.into(), db, Map::new())
+    }
+
+    /// Restores the backup in a file, with options.
+    #[rhai_fn(volatile, return_raw, name = "restore")]
+    pub fn restore_file_with(
+        ctx: NativeCallContext,
+        path: &str,
+        db: Database,
+        options: Map,
+    ) -> Result<Dynamic, Raised> {
+        restore_from(&ctx, known_text(path)?.into(), db, options)
     }
 
     /// Name of the database.

@@ -29,6 +29,7 @@ pub mod check;
 pub mod command;
 pub mod control;
 pub mod database;
+pub mod files;
 pub mod rollback;
 pub mod text;
 pub mod time;
@@ -58,6 +59,7 @@ pub fn register(engine: &mut Engine) {
     command::register(engine);
     control::register(engine);
     database::register(engine);
+    files::register(engine);
     rollback::register(engine);
     text::register(engine);
     time::register(engine);
@@ -67,7 +69,8 @@ pub fn register(engine: &mut Engine) {
 
 /// Options of functions, each by the struct that its binding reads.
 pub fn options() -> Vec<Options> {
-    [backup::options(), command::options(), database::options(), rollback::options()].concat()
+    [backup::options(), command::options(), database::options(), files::options(), rollback::options()]
+        .concat()
 }
 
 /// Hands an action to the session: its output, or what a dry run knows of it.

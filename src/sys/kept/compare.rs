@@ -28,8 +28,10 @@ pub enum How {
     Mode(u32),
     /// Its owner differs.
     Owner,
-    /// It is a link that leads elsewhere, or one of the two is a link.
+    /// It is a link that leads elsewhere.
     Link,
+    /// One of the two is a link, and the other a file.
+    Kind,
     /// It is another name of a file that changes, or was one.
     SecondName,
 }
@@ -68,8 +70,9 @@ impl fmt::Display for Change {
             (How::Content, _) => write!(f, "~ {name} (changed, {before} → {after})"),
             (How::Mode(before), _) => write!(f, "~ {name} (mode {before:03o} → {:03o})", self.mode),
             (How::Owner, _) => write!(f, "~ {name} (another owner)"),
-            (How::Link, "link") => write!(f, "~ {name} (the link leads elsewhere)"),
-            (How::Link, _) => write!(f, "~ {name} (a link there, a file in the archive)"),
+            (How::Link, _) => write!(f, "~ {name} (the link leads elsewhere)"),
+            (How::Kind, "link") => write!(f, "~ {name} (a file there, a link in the archive)"),
+            (How::Kind, _) => write!(f, "~ {name} (a link there, a file in the archive)"),
             (How::SecondName, _) => write!(f, "~ {name} (a second name of another file)"),
         }
     }
@@ -194,8 +197,8 @@ impl Tree<'_> {
                 let leads = std::fs::read_link(&at).map_err(|error| Failure::io("read", &at, &error))?;
                 return Ok(if leads != *to { Some(How::Link) } else { is_other.then_some(How::Owner) });
             }
-            What::Link { .. } => return Ok(Some(How::Link)),
-            What::File { .. } if found.is_symlink() => return Ok(Some(How::Link)),
+            What::Link { .. } => return Ok(Some(How::Kind)),
+            What::File { .. } if found.is_symlink() => return Ok(Some(How::Kind)),
             What::File { size, sha256, .. } if found.len() != *size || digest(&at)? != *sha256 => {
                 Some(How::Content)
             }

@@ -20,7 +20,7 @@ mod swap;
 
 pub use compare::{Change, Comparison, How, compare};
 pub use stage::Staging;
-pub use swap::{back, finish, forward};
+pub use swap::{back, finish, forward, revert};
 
 use crate::base::failure::{Code, Failure};
 use crate::sys::fs;

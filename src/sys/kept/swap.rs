@@ -35,6 +35,12 @@ pub fn finish(kept: &mut Kept) -> Result<(), Failure> {
     complete(kept)
 }
 
+/// Undoes what a killed run had done of putting files into the tree.
+pub fn revert(kept: &mut Kept) -> Result<(), Failure> {
+    Places::open(kept)?.all(kept, false, false)?;
+    kept.become_state(State::Undone)
+}
+
 /// Notes what stands aside now, and that it is going to move.
 fn begin(kept: &mut Kept, state: State) -> Result<(), Failure> {
     if kept.state != State::Staging {

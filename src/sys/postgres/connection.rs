@@ -294,10 +294,15 @@ impl Session {
     /// Limits the time of every statement from now on; `None` for no limit.
     pub fn limit(&self, limit: Option<Duration>) -> Result<(), Failure> {
         let millis = limit.map_or(0, |limit| limit.as_millis().clamp(1, i32::MAX as u128));
-        self.run(&format!("SET statement_timeout = {millis}"))?;
         // Rounded as the server has it: whether a statement was too slow is decided by comparing with this.
         let limit = limit.and(u64::try_from(millis).ok()).map(Duration::from_millis);
-        *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = limit;
+        let keep = || *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = limit;
+        // It counts for the statement that sets it too, or nothing could be seen through once a run is asked to end.
+        if limit.is_some() {
+            keep();
+        }
+        self.run(&format!("SET statement_timeout = {millis}"))?;
+        keep();
         Ok(())
     }
 

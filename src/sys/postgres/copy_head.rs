@@ -38,28 +38,49 @@ pub(super) fn read(statement: &[u8]) -> Copy {
     }
 }
 
+/// The names in a statement that opens a block of data, as its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RawNames {
+    /// The parts of the table's name: schema and table, or the table alone.
+    pub table: Vec<Vec<u8>>,
+    /// The columns.
+    pub columns: Vec<Vec<u8>>,
+}
+
+/// The names in a statement that [`read`] found to open a block of data; the rest of its line may follow it.
+pub(super) fn raw_names(statement: &[u8]) -> Option<RawNames> {
+    parts(statement.trim_ascii_end()).map(|(names, ..)| names)
+}
+
 fn head(statement: &[u8]) -> Option<CopyHead> {
+    let (names, table, options) = parts(statement)?;
+    Some(CopyHead { table, columns: names.columns.iter().map(|name| text(name)).collect(), options })
+}
+
+fn parts(statement: &[u8]) -> Option<(RawNames, String, String)> {
     let mut cursor = Cursor { text: statement.strip_suffix(b";")?, at: 0 };
     cursor.keyword("copy")?;
     cursor.blank();
     let begin = cursor.at;
     cursor.name()?;
     let mut end = cursor.at;
+    let mut names = RawNames { table: vec![statement[begin..end].to_vec()], columns: Vec::new() };
     cursor.blank();
     while cursor.byte(b'.') {
         cursor.blank();
+        let begin = cursor.at;
         cursor.name()?;
         end = cursor.at;
+        names.table.push(statement[begin..end].to_vec());
         cursor.blank();
     }
     let table = text(&statement[begin..end]);
-    let mut columns = Vec::new();
     if cursor.byte(b'(') {
         loop {
             cursor.blank();
             let begin = cursor.at;
             cursor.name()?;
-            columns.push(text(&statement[begin..cursor.at]));
+            names.columns.push(statement[begin..cursor.at].to_vec());
             cursor.blank();
             if cursor.byte(b')') {
                 break;
@@ -71,7 +92,7 @@ fn head(statement: &[u8]) -> Option<CopyHead> {
     // The server's grammar takes either word for the client's side.
     cursor.keyword("stdin").or_else(|| cursor.keyword("stdout"))?;
     let options = text(cursor.text[cursor.at..].trim_ascii());
-    Some(CopyHead { table, columns, options })
+    Some((names, table, options))
 }
 
 /// The text of `bytes`, where each byte that is no UTF-8 becomes `\xE9`, so that different names stay different.

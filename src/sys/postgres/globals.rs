@@ -236,6 +236,32 @@ fn membership_block(membership: &Membership) -> String {
     )
 }
 
+/// What a block of the text is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    /// It makes this role.
+    Role(String),
+    /// It makes one role a member of another.
+    Membership {
+        /// The member.
+        member: String,
+        /// Of which role.
+        role: String,
+    },
+}
+
+/// What the comment above a block says; `None` for any other comment.
+pub(super) fn about(comment: &str) -> Option<About> {
+    if let Some(name) = comment.strip_prefix("-- Lifeboat role: ") {
+        return serde_json::from_str(name).ok().map(About::Role);
+    }
+    let rest = comment.strip_prefix("-- Lifeboat membership: ")?;
+    let mut names = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+    let member = names.next()?.ok()?;
+    let role = serde_json::from_str(rest[names.byte_offset()..].strip_prefix(" in ")?).ok()?;
+    Some(About::Membership { member, role })
+}
+
 /// A block that does something only under a condition. Its dollar tag stands nowhere inside.
 fn only_if(condition: &str, body: &str) -> String {
     let mut tag = "$lifeboat$".to_owned();

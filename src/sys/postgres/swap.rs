@@ -324,7 +324,7 @@ impl Attempt<'_> {
 
     /// Looks which database has the name, once the process that was to commit is gone.
     fn outcome(&self) -> Result<bool, Failure> {
-        let began = Instant::now();
+        let (began, limit) = (Instant::now(), self.order.limit.min(LOOKING));
         let mut spare: Option<Session> = None;
         loop {
             let looked = match &spare {
@@ -334,10 +334,10 @@ impl Attempt<'_> {
             match looked {
                 Ok(Some(outcome)) => return Ok(outcome),
                 Ok(None) => {}
-                Err(failure) if began.elapsed() >= LOOKING => return Err(failure),
+                Err(failure) if began.elapsed() >= limit => return Err(failure),
                 Err(_) => spare = self.maintenance.another().ok(),
             }
-            if began.elapsed() >= LOOKING {
+            if began.elapsed() >= limit {
                 return Err(Failure::new(
                     Code::TimedOut,
                     format!("the server's process {} still runs the transaction", self.pid),

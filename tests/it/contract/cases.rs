@@ -5,10 +5,13 @@ use crate::cluster::{options, psql_output};
 use lifeboat::action::archive::{Archive, ArchiveOptions};
 use lifeboat::action::dump::{Dump, DumpOptions};
 use lifeboat::action::exec::{Exec, Variable};
+use lifeboat::action::extract::{Extract, ExtractOptions};
 use lifeboat::action::file::FileSource;
 use lifeboat::action::gzip::Gzip;
 use lifeboat::action::hash::Hash;
 use lifeboat::action::notify::Notify;
+use lifeboat::action::restore::{Restore, RestoreOptions};
+use lifeboat::action::rollback_files::RollbackFiles;
 use lifeboat::action::rotate::{Rotate, RotateOptions};
 use lifeboat::action::save::{Save, SaveOptions};
 use lifeboat::action::scratch_database::ScratchDatabase;
@@ -20,7 +23,7 @@ use lifeboat::base::plan::Later;
 use lifeboat::base::secret::Secret;
 use lifeboat::sys::process::Value;
 use lifeboat::sys::scratch::{ScratchCluster, ScratchTarget};
-use lifeboat::sys::stream::Level;
+use lifeboat::sys::stream::{Digest, Level};
 use serde_json::json;
 
 /// What performing an action a second time in the same run comes to.
@@ -176,6 +179,38 @@ pub const CASES: &[Case] = &[
         ..KIND
     },
     Case {
+        name: "extract",
+        set_up: |world| {
+            packed(world, "in/a.tar");
+            world.file("conf/.env", "DB_PASSWORD=another\n");
+            world.file("conf/own", "own");
+            extract("in/a.tar")
+        },
+        failing: Some(|world| {
+            packed(world, "in/b.tar");
+            world.file("in/b.tar.sha256", format!("{}  b.tar\n", "0".repeat(64)));
+            extract("in/b.tar")
+        }),
+        intent: Some("replace 1 and make 1 in "),
+        makes: &["conf/.env"],
+        again: Again::Returns(&["added", "changed", "same", "changes", "kept"]),
+        ..KIND
+    },
+    Case {
+        name: "rollback_files",
+        set_up: |world| {
+            packed(world, "in/a.tar");
+            world.file("conf/.env", "DB_PASSWORD=another\n");
+            world.earlier("2025-11-09T02:00:00+00:00", &extract_of("in/a.tar"));
+            rollback(world)
+        },
+        failing: Some(|_| Box::new(RollbackFiles { kept: "conf/.lifeboat-kept/nothing".into() })),
+        intent: Some("put back 2 files in "),
+        makes: &["conf/.env"],
+        again: Again::Returns(&["forward"]),
+        ..KIND
+    },
+    Case {
         name: "verify",
         set_up: |world| {
             world.file("tree/big", noise(6 << 20));
@@ -211,6 +246,33 @@ pub const CASES: &[Case] = &[
         ..KIND
     },
     Case {
+        name: "restore",
+        set_up: |world| {
+            world.earlier("2025-11-09T02:00:00+00:00", &save_of(dump(world), "backups/db/a.sql.gz"));
+            let server = own_server(world);
+            restore("backups/db/a.sql.gz", &ScratchTarget { database: "postgres copy".into(), ..server })
+        },
+        failing: Some(|world| {
+            let mut bytes = std::fs::read(world.at("backups/db/a.sql.gz")).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            world.file("broken/a.sql.gz", bytes);
+            let server = std::fs::read(world.at("server.json")).unwrap();
+            restore("broken/a.sql.gz", &serde_json::from_slice(&server).unwrap())
+        }),
+        intent: Some("rename `postgres copy_staging_20251110_020000_abcdef` to `postgres copy`"),
+        rest: databases,
+        again: Again::Returns(&[
+            "kept",
+            "kept_oid",
+            "live_oid",
+            "load_millis",
+            "check_millis",
+            "swap_millis",
+        ]),
+        ..KIND
+    },
+    Case {
         name: "notify",
         set_up: |_| Box::new(Notify { status: "success".into(), message: "Backed up shop".into() }),
         rest: |world| format!("{:?}", world.host.alert()),
@@ -234,10 +296,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "scratch_database",
         set_up: |world| {
-            let cluster = ScratchCluster::start(&options()).unwrap();
-            let server = cluster.target("postgres");
-            world.file("server.json", serde_json::to_vec(&server).unwrap());
-            world.host.keep_scratch(cluster);
+            let server = own_server(world);
             Box::new(ScratchDatabase { server: server.settings().unwrap(), name: "Second \"one\"".into() })
         },
         failing: Some(|world| Box::new(ScratchDatabase { server: world.settings(), name: "third".into() })),
@@ -287,6 +346,20 @@ fn scratch(database: &str) -> Box<dyn AnyAction> {
     Box::new(ScratchPostgres { options: ScratchOptions { database: Some(database.into()), sample: None } })
 }
 
+/// A server of the world's own.
+fn own_server(world: &World) -> ScratchTarget {
+    let cluster = ScratchCluster::start(&options()).unwrap();
+    let server = cluster.target("postgres");
+    world.file("server.json", serde_json::to_vec(&server).unwrap());
+    world.host.keep_scratch(cluster);
+    server
+}
+
+fn restore(path: &str, target: &ScratchTarget) -> Box<dyn AnyAction> {
+    let settings = target.settings().unwrap();
+    Box::new(Restore { backup: path.into(), settings, options: RestoreOptions::default() })
+}
+
 /// The databases of the scratch server.
 fn databases(world: &World) -> String {
     let server = std::fs::read(world.at("server.json")).unwrap();
@@ -316,4 +389,36 @@ fn noise(size: usize) -> Vec<u8> {
 
 fn write(path: &str) -> Box<dyn AnyAction> {
     Box::new(Write { path: path.into(), text: Later::Now("## Restore Test\n".to_owned()) })
+}
+
+/// Makes an archive that is of the same bytes in every world.
+fn packed(world: &World, path: &str) {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, content) in
+        [(".env", format!("DB_PASSWORD={PASSWORD}\n").into_bytes()), ("sub/big", noise(6 << 20))]
+    {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o600);
+        header.set_mtime(1_760_000_000);
+        tar.append_data(&mut header, name, &content[..]).unwrap();
+    }
+    let bytes = tar.into_inner().unwrap();
+    let name = path.rsplit_once('/').unwrap().1;
+    world.file(&format!("{path}.sha256"), format!("{}  {name}\n", Digest::of_bytes(&bytes)));
+    world.file(path, bytes);
+}
+
+fn extract_of(path: &str) -> Extract {
+    Extract { path: path.into(), dir: "conf".into(), options: ExtractOptions::default() }
+}
+
+fn extract(path: &str) -> Box<dyn AnyAction> {
+    Box::new(extract_of(path))
+}
+
+/// Rolls back the only extraction of which something is kept.
+fn rollback(world: &World) -> Box<dyn AnyAction> {
+    let kept = std::fs::read_dir(world.at("conf/.lifeboat-kept")).unwrap().next().unwrap().unwrap().path();
+    Box::new(RollbackFiles { kept })
 }

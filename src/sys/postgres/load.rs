@@ -1,0 +1,478 @@
+//! Carries out a plain dump over the wire protocol, without psql: nothing in a dump is a command of the client's
+//! (CVE-2026-18408), and the bytes that are loaded are the bytes that were read.
+//!
+//! Statements go in batches, rows as they are, in the dump's own encoding. The session stays UTF-8, since its messages must be
+//! readable; a statement in another encoding is handed over as bytes, for the server to convert and execute.
+
+use super::contents::Contents;
+use super::copy_head::CopyHead;
+use super::exchange::{CopyIn, Refused};
+use super::quote::{ident, literal};
+use super::rules::{Rule, rule};
+use super::scan::{ScanError, Scanner, Segment};
+use super::statement::describe;
+use super::trouble;
+use crate::base::backup::TableContent;
+use crate::base::failure::{Code, Failure};
+use crate::sys::postgres::connection::Session;
+use bytes::{Bytes, BytesMut};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many bytes of statements go in one batch.
+const BATCH: usize = 64 << 10;
+/// How many statements go in one batch: each holds its locks until the batch ends.
+const STATEMENTS: usize = 100;
+/// How many bytes of rows go in one message.
+const MESSAGE: usize = 256 << 10;
+
+/// How a dump is carried out.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// The name of the dump, for messages.
+    pub name: String,
+    /// The caller's own transaction is open, and the dump's own ones are left out.
+    pub in_transaction: bool,
+}
+
+/// What was loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Tables whose rows went by COPY, by the name in the dump.
+    pub copied: BTreeMap<String, Copied>,
+    /// Tables whose rows went by INSERT, and how many the server took.
+    pub inserted: BTreeMap<String, u64>,
+    /// The encoding of the dump.
+    pub encoding: String,
+    /// What was left out.
+    pub notes: Vec<String>,
+}
+
+/// A table whose rows went by COPY.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// What the server calls it.
+    pub oid: u32,
+    /// The columns as the dump writes them.
+    pub columns: Vec<String>,
+    /// Rows that the server took.
+    pub rows: u64,
+}
+
+/// A statement of the batch.
+struct Item {
+    line: u64,
+    describe: String,
+    /// At which character of the batch it begins.
+    begin: usize,
+    /// Whether it was sent as it is, so that positions in it mean something.
+    text: Option<String>,
+    inserts: Option<String>,
+}
+
+struct Copying<'a> {
+    line: u64,
+    table: String,
+    columns: Vec<String>,
+    /// The server refused it; the rest of its rows is read past.
+    sink: CopyIn<'a>,
+    renamed: Option<Renamed>,
+    oid: u32,
+}
+
+/// A table whose name is no UTF-8 bears another one while rows go into it.
+struct Renamed {
+    back: Vec<Vec<u8>>,
+}
+
+/// Carries out a dump, piece by piece.
+pub struct Loader<'a> {
+    session: &'a Session,
+    options: LoadOptions,
+    scanner: Scanner,
+    contents: Contents,
+    known: BTreeSet<String>,
+    tablespaces: BTreeSet<String>,
+    batch: String,
+    /// Characters of the batch.
+    length: usize,
+    items: Vec<Item>,
+    copying: Option<Copying<'a>>,
+    rows: BytesMut,
+    done: Loaded,
+}
+
+impl<'a> Loader<'a> {
+    /// Makes a session ready to carry out a dump: what the dump sets stays set in it.
+    pub fn begin(session: &'a Session, options: LoadOptions) -> Result<Self, Failure> {
+        // What role or database set must not hinder; the swap that follows makes all of it durable.
+        session.run("SET default_transaction_read_only = off; SET synchronous_commit = off")?;
+        let names = |sql: &str| -> Result<BTreeSet<String>, Failure> {
+            Ok(session
+                .rows(sql)?
+                .rows
+                .into_iter()
+                .filter_map(|row| row.into_iter().next().flatten())
+                .collect())
+        };
+        Ok(Self {
+            known: names("SELECT lower(name) FROM pg_catalog.pg_settings")?,
+            tablespaces: names("SELECT spcname FROM pg_catalog.pg_tablespace")?,
+            session,
+            options,
+            scanner: Scanner::new(),
+            contents: Contents::new(),
+            batch: String::new(),
+            length: 0,
+            items: Vec::new(),
+            copying: None,
+            rows: BytesMut::new(),
+            done: Loaded { encoding: "UTF8".to_owned(), ..Loaded::default() },
+        })
+    }
+
+    /// Carries out the next bytes of the dump, cut anywhere.
+    ///
+    /// # Errors
+    /// What the server refuses, with the line of the dump; what is no dump.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut scanner = std::mem::take(&mut self.scanner);
+        let mut rest = bytes;
+        loop {
+            match scanner.next(&mut rest) {
+                Ok(Some(segment)) => self.segment(&segment)?,
+                Ok(None) => break,
+                Err(error) => return Err(self.not_a_dump(&error)),
+            }
+        }
+        self.scanner = scanner;
+        Ok(())
+    }
+
+    /// Carries out what is left; returns what was loaded, and the tables as the dump's stream held them.
+    pub fn end(mut self) -> Result<(Loaded, Vec<TableContent>), Failure> {
+        let mut scanner = std::mem::take(&mut self.scanner);
+        match scanner.end() {
+            Ok(Some(segment)) => self.segment(&segment)?,
+            Ok(None) => {}
+            Err(error) => return Err(self.not_a_dump(&error)),
+        }
+        self.flush()?;
+        Ok((self.done, self.contents.tables()))
+    }
+
+    fn not_a_dump(&self, error: &ScanError) -> Failure {
+        Failure::new(Code::NotIntact, format!("`{}` is no whole dump", self.options.name)).caused_by(error)
+    }
+
+    fn segment(&mut self, segment: &Segment<'_>) -> Result<(), Failure> {
+        self.contents.observe(segment);
+        match *segment {
+            Segment::Space(_) | Segment::Comment { .. } | Segment::Meta { restrict: true, .. } => Ok(()),
+            Segment::Statement { text, line } => self.statement(text, line),
+            Segment::CopyBegin { head, line, text } => self.copy_begin(head, text, line),
+            Segment::Rows(bytes) => self.copy_rows(bytes),
+            Segment::CopyEnd(_) => self.copy_end(),
+            Segment::Meta { text, line, .. } => Err(trouble::command(&self.options.name, text, line)),
+        }
+    }
+
+    fn statement(&mut self, text: &[u8], line: u64) -> Result<(), Failure> {
+        let mut inserts = None;
+        match rule(text) {
+            Rule::Refuse(why, hint) => {
+                return Err(trouble::forbidden(&self.options.name, line, &describe(text), why, hint));
+            }
+            Rule::Skip(why) => {
+                self.note(format!("line {line}: `{}` was left out: {why}", describe(text)));
+                return Ok(());
+            }
+            Rule::Transaction if self.options.in_transaction => return Ok(()),
+            // The server must end what came before by itself, not as a part of the dump's transaction.
+            Rule::Transaction => self.flush()?,
+            Rule::Set(name, value) => match name.as_str() {
+                "client_encoding" => {
+                    self.flush()?;
+                    self.done.encoding = value;
+                    return Ok(());
+                }
+                "default_tablespace" if !value.is_empty() && !self.tablespaces.contains(&value) => {
+                    self.note(format!(
+                        "there is no tablespace `{value}` here: what was in it goes to the database's own"
+                    ));
+                    return self.add("SET default_tablespace = ''".as_bytes(), line, None);
+                }
+                _ if !self.known.contains(&name.to_ascii_lowercase()) => {
+                    self.note(format!("this server does not know the setting `{name}`"));
+                    return Ok(());
+                }
+                _ => {}
+            },
+            Rule::Insert(table) => inserts = Some(table),
+            Rule::Tolerate => return self.tolerated(text, line),
+            Rule::Run => {}
+        }
+        self.add(text, line, inserts)
+    }
+
+    fn note(&mut self, note: String) {
+        if !self.done.notes.contains(&note) {
+            self.done.notes.push(note);
+        }
+    }
+
+    fn add(&mut self, text: &[u8], line: u64, inserts: Option<String>) -> Result<(), Failure> {
+        let (sent, is_plain) = self.as_text(text);
+        let begin = self.length;
+        self.length += sent.chars().count() + 2;
+        self.batch.push_str(&sent);
+        self.batch.push_str(";\n");
+        let describe = describe(text);
+        self.items.push(Item { line, describe, begin, text: is_plain.then_some(sent), inserts });
+        if self.batch.len() >= BATCH || self.items.len() >= STATEMENTS {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// The statement as it is sent, without its semicolon, and whether that is what stands in the dump.
+    fn as_text(&self, text: &[u8]) -> (String, bool) {
+        let text = text.strip_suffix(b";").unwrap_or(text);
+        let reads_as_utf8 = matches!(
+            self.done.encoding.to_ascii_uppercase().as_str(),
+            "UTF8" | "UTF-8" | "UNICODE" | "SQL_ASCII"
+        );
+        match std::str::from_utf8(text) {
+            Ok(sent) if reads_as_utf8 || sent.is_ascii() => (sent.to_owned(), true),
+            _ => (self.executed(text), false),
+        }
+    }
+
+    /// A block that executes the bytes, which the server converts.
+    fn executed(&self, text: &[u8]) -> String {
+        let mut hex = String::with_capacity(2 * text.len());
+        for byte in text {
+            hex.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+            hex.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+        }
+        format!(
+            "DO $lifeboat$ BEGIN EXECUTE pg_catalog.convert_from(pg_catalog.decode('{hex}', 'hex'), {}); END $lifeboat$",
+            literal(&self.done.encoding)
+        )
+    }
+
+    /// Carries out a statement that this role may lack the right for, or whose object is there already.
+    fn tolerated(&mut self, text: &[u8], line: u64) -> Result<(), Failure> {
+        self.flush()?;
+        let (sent, _) = self.as_text(text);
+        if self.options.in_transaction {
+            self.session.run("SAVEPOINT lifeboat")?;
+        }
+        let answer = self.session.batch(&sent)?;
+        if self.options.in_transaction {
+            let end = if answer.is_ok() { "RELEASE" } else { "ROLLBACK TO" };
+            self.session.run(&format!("{end} SAVEPOINT lifeboat"))?;
+        }
+        match answer {
+            Ok(_) => Ok(()),
+            Err(refused) if matches!(refused.state.as_str(), "42501" | "42P06") => {
+                self.note(format!("line {line}: `{}` was left out: {}", describe(text), refused.message));
+                Ok(())
+            }
+            Err(refused) => {
+                let item = Item { line, describe: describe(text), begin: 0, text: Some(sent), inserts: None };
+                Err(self.failed(&item, &refused))
+            }
+        }
+    }
+
+    /// Sends the batch.
+    fn flush(&mut self) -> Result<(), Failure> {
+        if self.items.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let items = std::mem::take(&mut self.items);
+        self.length = 0;
+        match self.session.batch(&batch)? {
+            Ok(touched) => {
+                for (item, rows) in items.into_iter().zip(touched) {
+                    if let Some(table) = item.inserts {
+                        *self.done.inserted.entry(table).or_default() += rows;
+                    }
+                }
+                Ok(())
+            }
+            Err(refused) => {
+                // A text that cannot even be parsed is refused as a whole, and only the position tells where.
+                let at = match refused.position {
+                    Some(position) => items.iter().rposition(|item| item.begin <= position),
+                    None => Some(refused.done),
+                };
+                let item = at.and_then(|at| items.get(at)).or(items.last());
+                Err(item.map_or_else(
+                    || Failure::new(Code::Internal, "an empty batch was refused"),
+                    |item| self.failed(item, &refused),
+                ))
+            }
+        }
+    }
+
+    fn failed(&self, item: &Item, refused: &Refused) -> Failure {
+        let before = refused.position.zip(item.text.as_ref()).map_or(0, |(position, text)| {
+            let within = position.saturating_sub(item.begin);
+            text.chars().take(within).filter(|c| *c == '\n').count()
+        });
+        trouble::statement(&self.options.name, item.line + before as u64, &item.describe, refused)
+    }
+
+    fn copy_begin(&mut self, head: &CopyHead, text: &[u8], line: u64) -> Result<(), Failure> {
+        self.flush()?;
+        let describe = describe(text);
+        let refused = |loader: &Self, refused: &Refused| {
+            let item = Item { line, describe: describe.clone(), begin: 0, text: None, inserts: None };
+            loader.failed(&item, refused)
+        };
+        let (table, columns, renamed) = match self.renamed(text) {
+            None => (head.table.clone(), head.columns.clone(), None),
+            Some((table, columns, there, back)) => {
+                for sql in there {
+                    if let Err(error) = self.session.batch(&self.executed(&sql))? {
+                        return Err(refused(self, &error));
+                    }
+                }
+                (table, columns, Some(Renamed { back }))
+            }
+        };
+        let oid = match self
+            .session
+            .batch_value(&format!("SELECT pg_catalog.to_regclass({})::oid", literal(&table)))?
+        {
+            Ok(oid) => oid.and_then(|oid| oid.parse().ok()).unwrap_or(0),
+            Err(error) => return Err(refused(self, &error)),
+        };
+        let list = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
+        let encoding = literal(&self.done.encoding);
+        let options = if head.options.is_empty() {
+            format!("WITH (ENCODING {encoding})")
+        } else if self.done.encoding.eq_ignore_ascii_case("UTF8") {
+            head.options.clone()
+        } else {
+            return Err(trouble::forbidden(
+                &self.options.name,
+                line,
+                &describe,
+                "it has options, which this encoding leaves no room for",
+                "Make the dump again with `pg_dump`.",
+            ));
+        };
+        match self.session.copy_in(&format!("COPY {table}{list} FROM stdin {options}"))? {
+            Ok(sink) => {
+                self.copying = Some(Copying {
+                    line,
+                    table: head.table.clone(),
+                    columns: head.columns.clone(),
+                    sink,
+                    renamed,
+                    oid,
+                });
+                Ok(())
+            }
+            Err(error) => Err(refused(self, &error)),
+        }
+    }
+
+    fn copy_rows(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.rows.extend_from_slice(bytes);
+        if self.rows.len() >= MESSAGE { self.send() } else { Ok(()) }
+    }
+
+    fn send(&mut self) -> Result<(), Failure> {
+        let bytes: Bytes = self.rows.split().freeze();
+        let Some(copying) = &mut self.copying else { return Ok(()) };
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        match copying.sink.send(bytes)? {
+            Ok(()) => Ok(()),
+            Err(refused) => {
+                let (line, table) = (copying.line, copying.table.clone());
+                Err(trouble::rows(&self.options.name, line, &table, &refused))
+            }
+        }
+    }
+
+    fn copy_end(&mut self) -> Result<(), Failure> {
+        self.send()?;
+        let Some(copying) = self.copying.take() else { return Ok(()) };
+        let Copying { line, table, columns, sink, renamed, oid } = copying;
+        let rows = match sink.end()? {
+            Ok(rows) => rows,
+            Err(refused) => return Err(trouble::rows(&self.options.name, line, &table, &refused)),
+        };
+        for sql in renamed.into_iter().flat_map(|renamed| renamed.back) {
+            self.session.run(&self.executed(&sql))?;
+        }
+        let copied = self.done.copied.entry(table).or_default();
+        copied.oid = oid;
+        copied.columns = columns;
+        copied.rows += rows;
+        Ok(())
+    }
+
+    /// For a COPY whose names are no UTF-8, as in SQL_ASCII databases: names to use meanwhile, and the statements that give and
+    /// take them. COPY cannot be executed from bytes.
+    #[expect(clippy::type_complexity, reason = "one place makes it, one place takes it apart")]
+    fn renamed(&self, text: &[u8]) -> Option<(String, Vec<String>, Vec<Vec<u8>>, Vec<Vec<u8>>)> {
+        let plain = matches!(self.done.encoding.to_ascii_uppercase().as_str(), "UTF8" | "SQL_ASCII");
+        let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok() && (plain || bytes.is_ascii());
+        if is_text(text) {
+            return None;
+        }
+        let names = super::copy_head::raw_names(text)?;
+        let (mut there, mut back, mut columns) = (Vec::new(), Vec::new(), Vec::new());
+        let last = names.table.len() - 1;
+        let schema = &names.table[..last];
+        let mut table = names.table[last].clone();
+        let joined = |name: &[u8]| {
+            let mut whole = Vec::new();
+            for part in schema {
+                whole.extend_from_slice(part);
+                whole.push(b'.');
+            }
+            whole.extend_from_slice(name);
+            whole
+        };
+        let statement = |parts: &[&[u8]]| parts.concat();
+        if !is_text(&table) {
+            let other = ident("lifeboat copies").into_bytes();
+            there.push(statement(&[b"ALTER TABLE ", &joined(&table), b" RENAME TO ", &other]));
+            back.push(statement(&[b"ALTER TABLE ", &joined(&other), b" RENAME TO ", &table]));
+            table = other;
+        }
+        for (number, column) in names.columns.iter().enumerate() {
+            if is_text(column) {
+                columns.push(String::from_utf8_lossy(column).into_owned());
+                continue;
+            }
+            let other = ident(&format!("lifeboat {number}"));
+            let rename: &[u8] = b" RENAME COLUMN ";
+            there.push(statement(&[
+                b"ALTER TABLE ",
+                &joined(&table),
+                rename,
+                column,
+                b" TO ",
+                other.as_bytes(),
+            ]));
+            back.insert(
+                0,
+                statement(&[b"ALTER TABLE ", &joined(&table), rename, other.as_bytes(), b" TO ", column]),
+            );
+            columns.push(other);
+        }
+        let whole = joined(&table);
+        // A schema's name stays as it is: nothing is to be done for one that is no UTF-8.
+        let whole = String::from_utf8(whole).ok()?;
+        Some((whole, columns, there, back))
+    }
+}

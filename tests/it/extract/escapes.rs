@@ -1,0 +1,1 @@
+//! Archives that somebody else has made, with every known way out of a folder.

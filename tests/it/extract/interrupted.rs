@@ -1,0 +1,1 @@
+//! Extractions that fail or are killed in the middle.
