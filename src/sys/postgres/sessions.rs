@@ -31,11 +31,11 @@ pub(super) fn end(
     stop: &Receiver<()>,
     blockers: &Mutex<Vec<Holder>>,
 ) -> u64 {
-    // The planner is free to ask conditions in any order, and would end every session of the server while it looks for those
-    // of one database: ending must stand outside of what is looked for.
+    // The server may evaluate conditions in any order, and would end everybody before it looks in which database they are:
+    // whom to end is decided first, and for all.
     let sql = format!(
-        "SELECT pid FROM (SELECT pid FROM pg_stat_activity a WHERE datid IN ({}) AND pid <> pg_backend_pid() \
-         AND {ENDABLE} OFFSET 0) found WHERE pg_terminate_backend(pid)",
+        "WITH chosen AS MATERIALIZED (SELECT pid FROM pg_stat_activity a WHERE datid IN ({}) \
+         AND pid <> pg_backend_pid() AND {ENDABLE}) SELECT pid FROM chosen WHERE pg_terminate_backend(pid)",
         list(oids)
     );
     let mut ended = BTreeSet::new();
