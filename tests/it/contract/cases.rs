@@ -221,7 +221,7 @@ pub const CASES: &[Case] = &[
             packed(world, "in/a.tar");
             world.file("conf/.env", "DB_PASSWORD=another\n");
             world.earlier("2025-11-09T02:00:00+00:00", &extract_of("in/a.tar"));
-            rollback(world)
+            rollback_of_files(world)
         },
         failing: Some(|_| Box::new(RollbackFiles { kept: "conf/.lifeboat-kept/nothing".into() })),
         intent: Some("put back 2 files in "),
@@ -504,6 +504,6 @@ fn kept(world: &World) -> std::path::PathBuf {
 }
 
 /// Rolls back the only extraction of which something is kept.
-fn rollback(world: &World) -> Box<dyn AnyAction> {
+fn rollback_of_files(world: &World) -> Box<dyn AnyAction> {
     Box::new(RollbackFiles { kept: kept(world) })
 }

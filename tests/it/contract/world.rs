@@ -184,6 +184,7 @@ impl World {
             file: "playbooks/contract.rhai",
             source: "",
             modules: &[],
+            mode: lifeboat::base::event::Mode::Live,
             reserve: Reserve::Own,
         };
         let record = Arc::new(RunRecord::begin(&self.host, &new).unwrap());
