@@ -15,8 +15,8 @@ use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::{Facts, Seen};
 use crate::sys::fs::{self, Staged};
-use crate::sys::store;
-use crate::sys::stream::{BlockSink, Control, Digest, Level, Stages, Written, pour};
+use crate::sys::store::{self, Found};
+use crate::sys::stream::{BlockSink, Control, Digest, Level, Stages, Written, hash, pour};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -93,7 +93,11 @@ impl Action for Save {
                 .caused_by(format!("`{suffix}` ends the names of files that stand beside backups"))
                 .hint("Use a name that ends with what the file holds, for example `.sql.gz` or `.tar.gz`."));
         }
-        self.refuse_taken(facts, &path)?;
+        // What an earlier attempt of this run has published is not in the way of the plan, which finds it again.
+        let own = facts.host().resumes().is_some_and(|resuming| made_by(&path, &resuming.run));
+        if !own {
+            self.refuse_taken(facts, &path)?;
+        }
         let sourced = self.source.look(facts)?;
         self.refuse_misnamed(facts, &name)?;
         let estimate = self.last_raw_size(facts, &dir, &sourced)?.or(sourced.raw_size);
@@ -166,9 +170,34 @@ impl Action for Save {
         })
     }
 
-    fn reconcile(_: &Was<Backup>, _: &Facts) -> Result<Reconciled<Backup>, Failure> {
-        Ok(Reconciled::NotDone)
+    fn reconcile(was: &Was<Backup>, facts: &Facts) -> Result<Reconciled<Backup>, Failure> {
+        let planned = was.output.clone().or_else(|| was.plan.forecast.clone().now());
+        let Some(planned) = planned.filter(|_| was.begun) else { return Ok(Reconciled::NotDone) };
+        let path = &planned.path;
+        // The file gets its name last: without it nothing was published, and what is of another run is not ours.
+        if !made_by(path, &was.run) {
+            return Ok(Reconciled::NotDone);
+        }
+        let Some(Found { backup, manifest: Some(manifest), oddity }) = store::look(path)? else {
+            return Ok(Reconciled::NotDone);
+        };
+        let control = Control { cancel: facts.cancel(), progress: &|_| {} };
+        let (_, digest) = hash(&mut fs::open(path)?, path, control, &mut |_| Ok(()))?;
+        if oddity.is_some() || digest.to_string() != manifest.sha256 {
+            return Ok(Reconciled::InDoubt(format!(
+                "`{}` is there, but it is not what the run wrote",
+                facts.host().shown(path)
+            )));
+        }
+        Ok(Reconciled::Done(Backup { verified: planned.verified, ..backup }))
     }
+}
+
+/// Whether a file is a backup that this run has published.
+fn made_by(path: &Path, run: &str) -> bool {
+    fs::exists(path).is_ok_and(|there| there)
+        && store::read_manifest(path)
+            .is_ok_and(|manifest| manifest.is_some_and(|manifest| manifest.run == run))
 }
 
 impl Save {
@@ -271,6 +300,7 @@ impl Save {
             entries: produced.entries,
             unreadable: produced.unreadable.clone(),
             verified: None,
+            drilled: None,
         }
     }
 }

@@ -35,8 +35,23 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
     }
     match what {
         What::RunBegun { run, playbook, mode, .. } => {
-            let dry = if *mode == Mode::DryRun { "dry run" } else { "run" };
+            let dry = match mode {
+                Mode::DryRun => "dry run",
+                Mode::Drill => "drill",
+                Mode::Live => "run",
+            };
             format!("{} {}\n", paint.heading(playbook), paint.faint(&format!("{dry} {run}")))
+        }
+        What::RunResumed { run, playbook, changed, .. } => {
+            let changed = match changed.as_slice() {
+                [] => String::new(),
+                changed => format!("  with changed code: {}\n", changed.join(", ")),
+            };
+            format!("{} {}\n{changed}", paint.heading(playbook), paint.faint(&format!("run {run} resumed")))
+        }
+        What::StepKept { step } => format!("{} {step} {}\n", paint.good("✔"), paint.faint("(kept)")),
+        What::ActionKept { action, summary, .. } => {
+            format!("  {action}: {summary} {}\n", paint.faint("(kept)"))
         }
         What::Resolved { what, value, from } => {
             let from = if from.is_empty() { String::new() } else { format!(" ({})", from.join(", ")) };
@@ -64,11 +79,17 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
         What::Intent { intent, .. } if detail == Detail::All => {
             paint.faint(&format!("  going to {intent}")) + "\n"
         }
-        What::Observed { .. }
+        What::Captured { what, why, .. } => {
+            format!("  {} {what} {}\n", paint.warning("not run:"), paint.faint(&format!("({why})")))
+        }
+        // It is told at the end, and as a whole.
+        What::Drilled(_)
+        | What::Observed { .. }
         | What::Output { .. }
         | What::Intent { .. }
         // A warning with its remedy tells of that too.
         | What::AlertSent { delivered: false, .. }
+        | What::StepValue { .. }
         | What::Planned { .. }
         | What::Asked { .. }
         // The failure that it becomes tells of it.
@@ -106,7 +127,7 @@ pub fn step_ended(step: &str, outcome: Outcome, millis: u64, paint: Paint) -> St
         Outcome::Tolerated => {
             format!("{} {step} {} {time}\n", paint.warning("!"), paint.warning("failed, the run goes on"))
         }
-        Outcome::Unknown => format!("? {step} is known only after the run {time}\n"),
+        Outcome::Unknown => format!("? {step} was not rehearsed to its end {time}\n"),
     }
 }
 
@@ -191,7 +212,7 @@ pub mod example {
                 answer: "1.0 GiB".into(),
             },
             planned("Dump", "dump", "dump shop", Effect::Create),
-            What::ActionBegun { action: "dump".into(), number: 1 },
+            What::ActionBegun { action: "dump".into(), number: 1, summary: String::new() },
             What::Output { program: "pg_dump".into(), stream: "stderr".into(), line: "a notice".into() },
             What::Progress(Progress {
                 label: "dump shop".into(),

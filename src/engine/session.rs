@@ -7,18 +7,21 @@
 use crate::action::{Action, Recorded};
 use crate::base::event::{Level, Mode, Outcome, What};
 use crate::base::failure::{Code, Failure, Place};
-use crate::base::plan::{Later, Plan, Target};
+use crate::base::plan::{Later, Need, Plan, Target, Touch};
+use crate::engine::injection::{Injection, Kind};
 use crate::engine::overlay::Overlay;
 use crate::engine::policy::Policy;
+use crate::engine::resume::Past;
 use crate::observe::Observation;
 use crate::sys::effects::{Effects, IntentLog};
 use crate::sys::facts::{Facts, Reality, View};
 use crate::sys::host::Host;
 use crate::sys::lock::{FolderLocks, Lock};
+use crate::sys::program;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Names a block with a clean-up in its path.
 const ENSURE: &str = "ensure";
@@ -37,6 +40,8 @@ pub struct LiveRun {
 pub struct OpenStep {
     path: String,
     began: Instant,
+    /// What a drill's sandbox had done for itself by then.
+    idle: Duration,
 }
 
 #[derive(Default)]
@@ -62,6 +67,10 @@ pub struct Session {
     progressed: Mutex<Progressed>,
     locks: Mutex<BTreeMap<Target, Lock>>,
     folders: Arc<FolderLocks>,
+    /// What earlier attempts of a resumed run left.
+    past: Option<Mutex<Past>>,
+    /// How many actions this process has carried out.
+    carried_out: AtomicU64,
 }
 
 impl Session {
@@ -77,6 +86,15 @@ impl Session {
         let view: Arc<dyn View> = overlay.clone();
         let facts = Facts::new(host.clone(), view);
         Self::new(host, facts, policy, Some(overlay), None)
+    }
+
+    /// A session that acts in a sandbox: `host` is that sandbox's.
+    pub fn drill(host: Arc<Host>, policy: Policy, run: LiveRun) -> Self {
+        // What a captured command would have changed is not known; all else is as the sandbox has it.
+        let overlay = Arc::new(Overlay::new());
+        let view: Arc<dyn View> = overlay.clone();
+        let facts = Facts::new(host.clone(), view);
+        Self::new(host, facts, policy, Some(overlay), Some(run))
     }
 
     fn new(
@@ -96,7 +114,17 @@ impl Session {
             progressed: Mutex::default(),
             locks: Mutex::default(),
             folders: Arc::default(),
+            past: None,
+            carried_out: AtomicU64::new(0),
         }
+    }
+
+    /// The same session, of a run that goes on: what earlier attempts did and what still stands is not repeated.
+    #[must_use]
+    pub fn resuming(mut self, past: Past) -> Self {
+        self.number = AtomicU64::new(past.last_number);
+        self.past = Some(Mutex::new(past));
+        self
     }
 
     /// The host.
@@ -116,7 +144,11 @@ impl Session {
 
     /// How this session treats the world; for the report, never for actions.
     pub fn mode(&self) -> Mode {
-        if self.live.is_some() { Mode::Live } else { Mode::DryRun }
+        match &self.live {
+            None => Mode::DryRun,
+            Some(_) if self.host.sandbox().is_some() => Mode::Drill,
+            Some(_) => Mode::Live,
+        }
     }
 
     /// The door of effects: plan, authorize, then show (dry) or carry out exactly what was planned (live).
@@ -124,7 +156,22 @@ impl Session {
         self.facts.cancel().check()?;
         let placed = |failure: Failure| failure.at(at.clone());
         self.policy.authorize(&action.asks(), A::NAME).map_err(placed)?;
-        let plan = action.plan(&self.facts).map_err(placed)?;
+        let captured = action.captured(&self.facts);
+        let plan = match (action.plan(&self.facts), &captured) {
+            // What it would need may be what the sandbox does not have.
+            (Err(failure), Some(why)) if matches!(failure.code, Code::ProgramMissing | Code::NotFound) => {
+                self.capture(&action.in_short(), &format!("{why}; {failure}"));
+                return Ok(Later::AfterRun);
+            }
+            (Ok(plan), _) => plan,
+            // What stands already often cannot be planned once more.
+            (Err(failure), _) => {
+                return match self.kept::<A>(None).map_err(placed)? {
+                    Some(output) => Ok(Later::Now(output)),
+                    None => Err(placed(failure)),
+                };
+            }
+        };
         tracing::debug!(action = A::NAME, summary = plan.summary, "planned");
         self.policy.authorize(&plan.needs, A::NAME).map_err(placed)?;
         self.host.emit(What::Planned {
@@ -133,6 +180,21 @@ impl Session {
             at: at.clone(),
             plan: plan.shown(),
         });
+        if let Some(output) = self.kept::<A>(Some(&plan.shown())).map_err(placed)? {
+            return Ok(Later::Now(output));
+        }
+        if let Some(why) = captured {
+            self.capture(&action.in_short(), &why);
+            // That it may have changed anything is said; what it says of itself is held against what follows.
+            if let Some(overlay) = &self.overlay {
+                let named = |touch: &&Touch| !matches!(touch, Touch::Changed(Target::Everything));
+                overlay.add(&plan.touches.iter().filter(named).cloned().collect::<Vec<_>>());
+            }
+            return Ok(Later::AfterRun);
+        }
+        if self.mode() == Mode::Drill {
+            self.check_rehearsable(&plan.needs, A::NAME).map_err(placed)?;
+        }
         if let Some(question) = &plan.confirm {
             self.confirm(question).map_err(placed)?;
         }
@@ -145,6 +207,44 @@ impl Session {
             }
             Some(run) => self.execute(action, &plan, run).map(Later::Now).map_err(placed),
         }
+    }
+
+    /// The output of the action that an earlier attempt of this run carried out, if it still stands.
+    fn kept<A: Action>(&self, plan: Option<&Plan<serde_json::Value>>) -> Result<Option<A::Output>, Failure> {
+        let Some(past) = &self.past else { return Ok(None) };
+        let plan = plan.map(|plan| self.masked(plan));
+        let (claimed, run, settle) = {
+            let mut past = past.lock().unwrap_or_else(PoisonError::into_inner);
+            (past.claim(&self.step(), A::NAME, plan.as_ref()), past.run.clone(), past.settle)
+        };
+        let Some((was, same)) = claimed else { return Ok(None) };
+        let Some(output) = was.settled::<A>(&run, settle, &self.facts)? else { return Ok(None) };
+        if !same {
+            return Ok(None);
+        }
+        if plan.is_none() {
+            self.host.emit(What::Planned {
+                action: A::NAME.to_owned(),
+                step: self.step(),
+                at: None,
+                plan: was.plan.clone(),
+            });
+        }
+        was.warnings().iter().for_each(|warning| self.host.add_warning(warning.clone()));
+        self.host.emit(What::ActionKept {
+            action: A::NAME.to_owned(),
+            number: was.number,
+            output: serde_json::to_value(&output).unwrap_or_default(),
+            summary: output.summary(),
+        });
+        Ok(Some(output))
+    }
+
+    /// A plan as the journal has it.
+    fn masked(&self, plan: &Plan<serde_json::Value>) -> Plan<serde_json::Value> {
+        let Ok(mut value) = serde_json::to_value(plan) else { return plan.clone() };
+        self.host.masker().mask_json(&mut value);
+        serde_json::from_value(value).unwrap_or_else(|_| plan.clone())
     }
 
     /// Asks a person whether the run may go on; a dry run tells that it would ask.
@@ -220,7 +320,11 @@ impl Session {
         self.facts.cancel().check()?;
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         let began = self.host.clock().instant();
-        self.host.emit(What::ActionBegun { action: A::NAME.to_owned(), number });
+        self.host.emit(What::ActionBegun {
+            action: A::NAME.to_owned(),
+            number,
+            summary: plan.summary.clone(),
+        });
         let effects = Effects::new(
             self.facts.clone(),
             run.intents.clone(),
@@ -228,7 +332,19 @@ impl Session {
             run.run.clone(),
             self.folders.clone(),
         );
-        let result = action.execute(plan, &effects);
+        let injection = Injection::of(&self.host)?;
+        let nth = self.carried_out.fetch_add(1, Ordering::Relaxed) + 1;
+        let hits = |kind| injection.filter(|injection| injection.hits(kind, nth));
+        if hits(Kind::KillBefore).is_some() {
+            program::kill();
+        }
+        let result = match hits(Kind::Fail) {
+            Some(injection) => Err(injection.failure(A::NAME)),
+            None => action.execute(plan, &effects),
+        };
+        if hits(Kind::KillAfter).is_some() {
+            program::kill();
+        }
         let millis = elapsed(began);
         tracing::debug!(action = A::NAME, number, millis, done = result.is_ok(), "executed");
         match &result {
@@ -262,8 +378,16 @@ impl Session {
         let touched = !independent
             && observation.concerns(&self.facts).iter().any(|target| self.facts.view().is_touched(target));
         let unread = self.live.is_none() && !observation.is_literal();
-        let answer =
-            if touched || unread { Later::AfterRun } else { observation.ask(&self.facts).map_err(placed)? };
+        let captured = observation.captured(&self.facts);
+        if let Some(why) = &captured {
+            let question = observation.question();
+            self.capture(question.strip_prefix("$ ").unwrap_or(&question), why);
+        }
+        let answer = if touched || unread || captured.is_some() {
+            Later::AfterRun
+        } else {
+            observation.ask(&self.facts).map_err(placed)?
+        };
         self.host.emit(What::Observed {
             name: O::NAME.to_owned(),
             question: observation.question(),
@@ -275,6 +399,30 @@ impl Session {
         Ok(answer)
     }
 
+    /// Says that a drill does not do something.
+    fn capture(&self, what: &str, why: &str) {
+        self.host.emit(What::Captured { what: what.to_owned(), step: self.step(), why: why.to_owned() });
+    }
+
+    /// Refuses, as unknown, what would be done with files that a captured command would have made or changed, or that the
+    /// sandbox could not take in.
+    fn check_rehearsable(&self, needs: &[Need], verb: &str) -> Result<(), Failure> {
+        for need in needs {
+            let (Need::Read(path) | Need::Write(path)) = need else { continue };
+            let why = match self.host.sandbox().and_then(|sandbox| sandbox.beyond(path)) {
+                Some(why) => why,
+                None if self.facts.view().is_touched(&Target::Path(path.clone())) => {
+                    "a command that was not run makes or changes it".to_owned()
+                }
+                None => continue,
+            };
+            let path = self.host.shown(path);
+            let message = format!("`{verb}` of `{path}` cannot be rehearsed: {why}");
+            return Err(Failure::new(Code::Unknown, message));
+        }
+        Ok(())
+    }
+
     /// Begins a step inside those that are open.
     pub fn begin_step(&self, name: &str) -> OpenStep {
         let mut state = self.state();
@@ -282,8 +430,37 @@ impl Session {
         let path = numbered(&mut state.counts, path);
         state.open.push(path.clone());
         drop(state);
-        self.host.emit(What::StepBegun { step: path.clone() });
-        OpenStep { path, began: self.host.clock().instant() }
+        OpenStep { path, began: self.host.clock().instant(), idle: self.host.idle() }
+    }
+
+    /// Tells that a step begins, once it is known that it does not stand already.
+    pub fn tell_step(&self, step: &OpenStep) {
+        self.host.emit(What::StepBegun { step: step.path.clone() });
+    }
+
+    /// The recorded value of the step that is open, if an earlier attempt of this run completed it and all that it did still
+    /// stands: the step then ends here.
+    pub fn keep_step(&self, step: &OpenStep) -> Result<Option<serde_json::Value>, Failure> {
+        let Some(past) = &self.past else { return Ok(None) };
+        let kept = past.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((value, warnings)) = kept.kept_step(&step.path, &self.facts)? else { return Ok(None) };
+        warnings.into_iter().for_each(|warning| self.host.add_warning(warning));
+        Ok(Some(value))
+    }
+
+    /// Ends a step that was kept.
+    pub fn end_kept_step(&self, step: OpenStep) {
+        self.state().open.retain(|open| *open != step.path);
+        self.host.emit(What::StepKept { step: step.path });
+    }
+
+    /// Records the value of a step that is done, unless it would tell a secret.
+    pub fn step_value(&self, step: &OpenStep, value: serde_json::Value) {
+        let mut masked = value.clone();
+        self.host.masker().mask_json(&mut masked);
+        if masked == value {
+            self.host.emit(What::StepValue { step: step.path.clone(), value });
+        }
     }
 
     /// Ends a step. A tolerated failure becomes a warning of the run; an unknown makes the plan incomplete.
@@ -301,7 +478,7 @@ impl Session {
         self.host.emit(What::StepEnded {
             step: step.path,
             outcome,
-            millis: elapsed(step.began),
+            millis: elapsed(step.began).saturating_sub(millis(self.host.idle() - step.idle)),
             failure: failure.cloned(),
         });
     }
@@ -369,5 +546,9 @@ fn numbered(counts: &mut BTreeMap<String, u64>, path: String) -> String {
 }
 
 fn elapsed(began: Instant) -> u64 {
-    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    millis(began.elapsed())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,13 +3,13 @@
 use crate::base::event::{Alert, Event, What};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
-use crate::journal::store::{self, ALERT, AlertFile, EXIT, ExitFile, FORMAT, RUN, RunFile};
+use crate::journal::store::{self, ALERT, AlertFile, DrillResult, EXIT, ExitFile, FORMAT, RUN, RunFile};
 use crate::sys::clock::Clock;
 use crate::sys::state::{self, DeadRun};
 use chrono::{DateTime, FixedOffset};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Where a run stands.
@@ -43,8 +43,14 @@ pub struct RunSummary {
     pub warnings: Vec<String>,
     /// The failure that ended it.
     pub failure: Option<Failure>,
+    /// Whether it was a drill.
+    pub is_drill: bool,
+    /// What a drill found out, in short, once it ended.
+    pub drill: Option<DrillResult>,
     /// Paths of the blocks whose clean-up was begun or due, and did not end well.
     pub owes: Vec<String>,
+    /// How often it was resumed.
+    pub resumed: u32,
     /// What of the record cannot be read, and why.
     pub notes: Vec<String>,
 }
@@ -67,6 +73,8 @@ pub struct KilledRun {
     pub playbook: String,
     /// When it began.
     pub began: Option<DateTime<FixedOffset>>,
+    /// Whether it was a drill.
+    pub is_drill: bool,
     /// The alert that the playbook had set before.
     pub alert: Option<Alert>,
     dead: DeadRun,
@@ -123,23 +131,30 @@ pub fn summary(state: &Path, run: &RunId) -> RunSummary {
     if let Some(ended) = &ended {
         stands = RunState::Ended(ended.exit);
     }
-    let owes = match (&ended, stands) {
-        (Some(ended), _) => ended.owes.clone(),
+    let (owes, resumed) = match (&ended, stands) {
+        // What a drill would have to clean up is gone with its sandbox.
+        _ if about.as_ref().is_some_and(|about| about.drill) => (Vec::new(), 0),
+        (Some(ended), _) => (ended.owes.clone(), ended.resumed),
         (None, RunState::Killed) => {
-            events(state, run).map(|recording| owed(&recording.events)).unwrap_or_default()
+            let events = events(state, run).map(|recording| recording.events).unwrap_or_default();
+            let resumed = events.iter().filter(|event| matches!(event.what, What::RunResumed { .. })).count();
+            (owed(&events), u32::try_from(resumed).unwrap_or(u32::MAX))
         }
-        (None, _) => Vec::new(),
+        (None, _) => (Vec::new(), 0),
     };
     RunSummary {
         run: run.clone(),
         playbook: about.as_ref().map(|about| about.playbook.clone()).unwrap_or_default(),
+        is_drill: about.as_ref().is_some_and(|about| about.drill),
         began: about.map(|about| about.began),
         state: stands,
         millis: ended.as_ref().and_then(|ended| ended.millis),
         bytes: ended.as_ref().map_or(0, |ended| ended.bytes),
         warnings: ended.as_ref().map(|ended| ended.warnings.clone()).unwrap_or_default(),
+        drill: ended.as_ref().and_then(|ended| ended.drill.clone()),
         failure: ended.and_then(|ended| ended.failure),
         owes,
+        resumed,
         notes,
     }
 }
@@ -267,9 +282,23 @@ pub fn source(state: &Path, run: &RunId, name: &str) -> Option<String> {
     state::read(state, run, Path::new(about.sources.get(name)?)).ok()?
 }
 
+/// Texts of all files of the run as places name them, as they were when it ran; empty if they cannot be read.
+pub fn sources(state: &Path, run: &RunId) -> BTreeMap<String, String> {
+    let Ok(Some(about)) = file::<RunFile>(state, run, RUN) else { return BTreeMap::new() };
+    let text = |kept: &String| state::read(state, run, Path::new(kept)).ok().flatten();
+    about.sources.iter().filter_map(|(name, kept)| Some((name.clone(), text(kept)?))).collect()
+}
+
 /// What became of a run's alert; `None` if nothing was sent.
 pub fn alert(state: &Path, run: &RunId) -> Option<AlertFile> {
     file(state, run, ALERT).ok()?
+}
+
+/// Whether somebody received the alert of an earlier attempt of a run that was resumed.
+pub fn was_alarmed(state: &Path, run: &RunId) -> bool {
+    let last = (1..).take_while(|n: &u32| state::has(state, run, &format!("alert.{n}.json"))).last();
+    let told = last.and_then(|n| file::<AlertFile>(state, run, &format!("alert.{n}.json")).ok()?);
+    told.is_some_and(|told| told.delivered)
 }
 
 /// The runs whose process is gone without an end, and whose alert was not sent. Each is taken over: as long as the value
@@ -290,6 +319,7 @@ pub fn killed(state: &Path) -> Result<Vec<KilledRun>, Failure> {
         });
         found.push(KilledRun {
             playbook: about.as_ref().map(|about| about.playbook.clone()).unwrap_or_default(),
+            is_drill: about.as_ref().is_some_and(|about| about.drill),
             began: about.map(|about| about.began),
             alert,
             run,

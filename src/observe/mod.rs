@@ -47,6 +47,10 @@ pub trait Observation: Send + Sync + 'static {
     fn is_literal(&self) -> bool {
         true
     }
+    /// Why the sandbox of a drill cannot answer it, so that it is not asked; `None` outside of one.
+    fn captured(&self, _facts: &Facts) -> Option<String> {
+        None
+    }
     /// Asks.
     fn ask(&self, facts: &Facts) -> Result<Later<Self::Answer>, Failure>;
 }
