@@ -378,7 +378,11 @@ fn tell_of_killed_runs(host: &Arc<Host>) {
         host.info(&format!("run {} of `{}` was killed before it ended", run.run, run.playbook));
         let alert = alert::killed(&run.playbook, run.run.as_str(), host.clock().now());
         let sent = alert::send(host, &alert);
-        // Not noted, it is sent once more by the next run: better twice than never.
+        // Not noted, it is sent once more by the next run: better twice than never, and a receiver that is down now may be
+        // up by then. Until then every further alert would wait for it too.
+        if matches!(sent, alert::Sent::GivenUp(_)) {
+            break;
+        }
         let (delivered, detail) = sent.told();
         let _ = run.alert_sent(host.clock(), delivered, &detail);
     }
