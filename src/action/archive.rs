@@ -55,7 +55,10 @@ impl Archive {
         let touched = facts.view().is_changed(&target);
         let mut sourced = Sourced {
             content: Content::Tar,
-            source: Later::Now(Source::Tree { host: fs::host_name(), root: root.display().to_string() }),
+            source: Later::Now(Source::Tree {
+                host: fs::host_name(),
+                root: facts.host().original(&root).display().to_string(),
+            }),
             describe: format!("`{}`", facts.host().shown(&root)),
             details: Vec::new(),
             unknown: Vec::new(),

@@ -22,6 +22,14 @@ impl Action for Exec {
     const NAME: &'static str = "exec";
     type Output = ExecResult;
 
+    fn in_short(&self) -> String {
+        self.command_line()
+    }
+
+    fn captured(&self, facts: &Facts) -> Option<String> {
+        Exec::captured(self, facts)
+    }
+
     fn plan(&self, facts: &Facts) -> Result<Plan<ExecResult>, Failure> {
         let mut unknown = Vec::new();
         match self.command(facts).check(facts.host()) {

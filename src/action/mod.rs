@@ -10,6 +10,7 @@ pub mod hash;
 pub mod leftovers;
 pub mod notify;
 pub mod remove_database;
+pub mod remove_kept_files;
 pub mod restore;
 pub mod rollback_database;
 pub mod rollback_files;
@@ -60,6 +61,7 @@ actions![
     hash::Hash,
     notify::Notify,
     remove_database::RemoveDatabase,
+    remove_kept_files::RemoveKeptFiles,
     restore::Restore,
     rollback_database::RollbackDatabase,
     rollback_files::RollbackFiles,
@@ -105,6 +107,14 @@ pub trait Action: Send + Sync + 'static {
     /// What the policy must allow before it is even planned: planning may connect.
     fn asks(&self) -> Vec<Need> {
         Vec::new()
+    }
+    /// Itself in a few words, as a verdict names it.
+    fn in_short(&self) -> String {
+        Self::NAME.to_owned()
+    }
+    /// Why it would reach beyond the sandbox of a drill, which then does not carry it out; `None` outside of one.
+    fn captured(&self, _facts: &Facts) -> Option<String> {
+        None
     }
     /// Plans from facts; changes nothing.
     fn plan(&self, facts: &Facts) -> Result<Plan<Self::Output>, Failure>;

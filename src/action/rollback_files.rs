@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Rolls an extraction back, or forward again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollbackFiles {
     /// The folder that keeps what was replaced, as `extract` returned it.
     pub kept: PathBuf,

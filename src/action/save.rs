@@ -13,7 +13,7 @@ use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Target, Touch, Was};
 use crate::base::units;
 use crate::sys::effects::Effects;
-use crate::sys::facts::Facts;
+use crate::sys::facts::{Facts, Seen};
 use crate::sys::fs::{self, Staged};
 use crate::sys::store::{self, Found};
 use crate::sys::stream::{BlockSink, Control, Digest, Level, Stages, Written, hash, pour};
@@ -99,6 +99,7 @@ impl Action for Save {
             self.refuse_taken(facts, &path)?;
         }
         let sourced = self.source.look(facts)?;
+        self.refuse_misnamed(facts, &name)?;
         let estimate = self.last_raw_size(facts, &dir, &sourced)?.or(sourced.raw_size);
         let shown = facts.host().shown(&path);
         let stages = self.gzip.map_or(String::new(), |level| format!(" → gzip (level {level})"));
@@ -200,6 +201,27 @@ fn made_by(path: &Path, run: &str) -> bool {
 }
 
 impl Save {
+    /// A name that promises gzip where there is none would fail its verification, after all the work.
+    fn refuse_misnamed(&self, facts: &Facts, name: &str) -> Result<(), Failure> {
+        let is_gzip = match &self.source {
+            _ if self.gzip.is_some() || !name.ends_with(".gz") => true,
+            // A file may have been compressed before; one that the run has yet to make cannot be asked.
+            BackupSource::File(file) => {
+                let path = facts.absolute(&file.path);
+                facts.view().path(&path) != Seen::AsIs || fs::is_gzip(&path)?
+            }
+            _ => false,
+        };
+        if is_gzip {
+            return Ok(());
+        }
+        Err(Failure::new(Code::Usage, format!("a backup that is not compressed cannot be called `{name}`"))
+            .hint(format!(
+                "Compress it, `{}(...).gzip().save(...)`, or leave out `.gz`.",
+                self.source.verb()
+            )))
+    }
+
     fn refuse_taken(&self, facts: &Facts, path: &Path) -> Result<(), Failure> {
         let predicted = facts.view().backups(path);
         if !predicted.is_empty() || facts.exists(path)? == Later::Now(true) {
@@ -278,6 +300,7 @@ impl Save {
             entries: produced.entries,
             unreadable: produced.unreadable.clone(),
             verified: None,
+            drilled: None,
         }
     }
 }

@@ -89,7 +89,9 @@ impl Action for Verify {
             other => other?,
         };
         self.record(effects, &path, &verification)?;
+        // The run that made it has told already.
         if let Ok(Some(manifest)) = store::read_manifest(&path)
+            && manifest.run != effects.run()
             && let [first, others @ ..] = manifest.unreadable.as_slice()
         {
             let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };

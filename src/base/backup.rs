@@ -123,6 +123,15 @@ pub struct Verified {
     pub problems: Vec<String>,
 }
 
+/// A drill that restored the backup and passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drilled {
+    /// When.
+    pub at: DateTime<FixedOffset>,
+    /// The drill's run.
+    pub run: String,
+}
+
 /// Version of the manifest's format that this build writes.
 pub const MANIFEST_VERSION: u32 = 1;
 
@@ -186,6 +195,9 @@ pub struct Manifest {
     /// The last verification.
     #[serde(default)]
     pub verified: Option<Verified>,
+    /// The last drill that restored it and passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drilled: Option<Drilled>,
 }
 
 /// A backup as scripts, rotation and reports see it. In a dry run some of it is known only after the run.

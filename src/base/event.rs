@@ -1,6 +1,7 @@
 //! What happens in a run. Terminal, `--json`, log files and the journal consume the same events; nothing else tells
 //! the outside what a run does.
 
+use crate::base::drill::Verdict;
 use crate::base::failure::{Exit, Failure, Place};
 use crate::base::ids::RunId;
 use crate::base::plan::Plan;
@@ -25,6 +26,8 @@ pub enum Mode {
     Live,
     /// Shows what it would do.
     DryRun,
+    /// Acts, in a sandbox.
+    Drill,
 }
 
 /// How a step, an action or a run ended.
@@ -37,7 +40,7 @@ pub enum Outcome {
     Failed,
     /// Failed, and the playbook said in advance that it may.
     Tolerated,
-    /// A dry run could not know it.
+    /// A dry run could not know it, or a drill could not rehearse it to its end.
     Unknown,
 }
 
@@ -277,7 +280,16 @@ pub enum What {
         /// Text.
         message: String,
     },
-    /// Part of a dry run could not be known.
+    /// A drill did not do this, because it would have reached beyond the sandbox.
+    Captured {
+        /// What, in short: `docker compose build`.
+        what: String,
+        /// The step it stands in.
+        step: String,
+        /// Why.
+        why: String,
+    },
+    /// Part of a dry run could not be known, or part of a drill could not be rehearsed.
     Incomplete {
         /// The step.
         step: String,
@@ -286,6 +298,8 @@ pub enum What {
         /// Where.
         at: Option<Place>,
     },
+    /// The verdict of a drill, just before its end.
+    Drilled(Box<Verdict>),
     /// The playbook set the run's alert.
     AlertSet(Alert),
     /// The alert was delivered, or given up.

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod cancel;
 pub mod confirm;
 pub mod diagnostic;
+pub mod drill;
 pub mod event;
 pub mod failure;
 pub mod ids;

@@ -240,6 +240,7 @@ mod tests {
                 checks: vec!["sha256".into()],
                 problems: if intact { vec![] } else { vec!["member 1 is damaged".into()] },
             }),
+            drilled: None,
         };
         std::fs::write(store::sidecar(&path, ".json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
     }

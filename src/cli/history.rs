@@ -1,5 +1,6 @@
 //! `lifeboat history`: the runs on record.
 
+use crate::base::drill::Passed;
 use crate::base::failure::{Exit, Failure};
 use crate::base::units;
 use crate::cli::global::Context;
@@ -7,13 +8,16 @@ use crate::cli::lines::took;
 use crate::cli::report::{counted, in_short};
 use crate::cli::screen::{Paint, columns};
 use crate::journal::reader::{self, RunState, RunSummary};
+use crate::journal::store::DrillResult;
 use serde::Serialize;
 
 /// List runs, newest first
 ///
 /// With `--json`: an array of objects with `run`, `playbook`, `began` (RFC 3339), `state` (`running`, `killed` or `ended`),
 /// `exit` (the exit code, or null), `millis`, `bytes` (of the backups it made), `warnings`, `failure` (`code`, `message`,
-/// `causes`, `hints`, `at`, or null), `owes` (blocks whose clean-up is owed), `resumed` (how often) and `notes` (what of the record cannot be read).
+/// `causes`, `hints`, `at`, or null), `is_drill`, `drill` (`result`, `millis` of recovery, `at_least`; null for a run that
+/// is no drill or has not ended), `owes` (blocks whose clean-up is owed), `resumed` (how often) and `notes` (what of the
+/// record cannot be read).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only runs of this playbook
@@ -36,6 +40,8 @@ pub struct RunRow<'a> {
     bytes: u64,
     warnings: &'a [String],
     failure: Option<&'a Failure>,
+    is_drill: bool,
+    drill: Option<&'a DrillResult>,
     owes: &'a [String],
     resumed: u32,
     notes: &'a [String],
@@ -58,6 +64,8 @@ impl<'a> From<&'a RunSummary> for RunRow<'a> {
             bytes: run.bytes,
             warnings: &run.warnings,
             failure: run.failure.as_ref(),
+            is_drill: run.is_drill,
+            drill: run.drill.as_ref(),
             owes: &run.owes,
             resumed: run.resumed,
             notes: &run.notes,
@@ -96,7 +104,11 @@ fn table(runs: &[RunSummary], paint: Paint) -> String {
         vec![
             run.run.letters().to_owned(),
             run.began.map_or_else(|| "?".to_owned(), |began| began.format("%Y-%m-%d %H:%M:%S").to_string()),
-            if run.playbook.is_empty() { "?".to_owned() } else { run.playbook.clone() },
+            match (run.playbook.as_str(), run.is_drill) {
+                ("", _) => "?".to_owned(),
+                (name, true) => format!("{name} (drill)"),
+                (name, false) => name.to_owned(),
+            },
             run.millis.map_or_else(|| "-".to_owned(), took),
             if run.bytes == 0 { "-".to_owned() } else { units::bytes(run.bytes) },
             result(run, paint),
@@ -112,6 +124,16 @@ pub fn result(run: &RunSummary, paint: Paint) -> String {
         None => word.to_owned(),
     };
     let owing = |word: &str| format!("{word}{}", if run.owes.is_empty() { "" } else { ", owes a clean-up" });
+    if let (RunState::Ended(Exit::Success | Exit::Warnings | Exit::Drill), Some(drill)) =
+        (run.state, &run.drill)
+    {
+        let least = if drill.at_least { ">= " } else { "" };
+        return match drill.result {
+            Passed::Passed => paint.good(&format!("passed, {}", took(drill.millis))),
+            Passed::PassedInPart => paint.warning(&format!("passed in part, {least}{}", took(drill.millis))),
+            Passed::Failed => paint.error(&with("drill failed")),
+        };
+    }
     match run.state {
         RunState::Running => paint.hint("running"),
         RunState::Killed => paint.error(&owing("killed")),
@@ -193,6 +215,8 @@ mod tests {
                   "trail": [],
                   "step": "Rotate"
                 },
+                "is_drill": false,
+                "drill": null,
                 "owes": [],
                 "resumed": 0,
                 "notes": []
@@ -207,6 +231,8 @@ mod tests {
                 "bytes": 0,
                 "warnings": [],
                 "failure": null,
+                "is_drill": false,
+                "drill": null,
                 "owes": [],
                 "resumed": 0,
                 "notes": []

@@ -35,7 +35,11 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
     }
     match what {
         What::RunBegun { run, playbook, mode, .. } => {
-            let dry = if *mode == Mode::DryRun { "dry run" } else { "run" };
+            let dry = match mode {
+                Mode::DryRun => "dry run",
+                Mode::Drill => "drill",
+                Mode::Live => "run",
+            };
             format!("{} {}\n", paint.heading(playbook), paint.faint(&format!("{dry} {run}")))
         }
         What::RunResumed { run, playbook, changed, .. } => {
@@ -75,7 +79,12 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
         What::Intent { intent, .. } if detail == Detail::All => {
             paint.faint(&format!("  going to {intent}")) + "\n"
         }
-        What::Observed { .. }
+        What::Captured { what, why, .. } => {
+            format!("  {} {what} {}\n", paint.warning("not run:"), paint.faint(&format!("({why})")))
+        }
+        // It is told at the end, and as a whole.
+        What::Drilled(_)
+        | What::Observed { .. }
         | What::Output { .. }
         | What::Intent { .. }
         // A warning with its remedy tells of that too.
@@ -118,7 +127,7 @@ pub fn step_ended(step: &str, outcome: Outcome, millis: u64, paint: Paint) -> St
         Outcome::Tolerated => {
             format!("{} {step} {} {time}\n", paint.warning("!"), paint.warning("failed, the run goes on"))
         }
-        Outcome::Unknown => format!("? {step} is known only after the run {time}\n"),
+        Outcome::Unknown => format!("? {step} was not rehearsed to its end {time}\n"),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod backups;
 pub mod customize;
 pub mod diagnostics;
 pub mod doc;
+pub mod drill;
 pub mod global;
 pub mod history;
 pub mod lines;
@@ -30,6 +31,7 @@ pub mod summary;
 pub mod verify;
 pub mod watch;
 
+use crate::base::event::Mode;
 use crate::base::failure::{Exit, Failure};
 use crate::script::lint::Reserved;
 use crate::sys::program;
@@ -49,7 +51,8 @@ const PROGRAM: &str = "lifeboat";
 /// Playbooks are commands: `lifeboat backup_database --retention 14` is `lifeboat run backup_database --retention 14`.
 ///
 /// Exit codes: 0 success, 1 failed, 2 usage or playbook error, 3 completed with warnings, 4 the plan of a dry run is
-/// partial, 6 a person is needed, 10 refused by policy, 11 locked by another run, 12 a backup is not intact, 130
+/// partial, 5 a drill failed or missed its objective, 6 a person is needed, 10 refused by policy, 11 locked by another
+/// run, 12 a backup is not intact, 130
 /// interrupted, 143 terminated.
 ///
 /// `LIFEBOAT_FAULT=fail:3` lets the third action of a run fail, `kill-before:3` and `kill-after:3` kill the run around it: to try
@@ -75,6 +78,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Drill(drill::Args),
     Resume(resume::Args),
     Playbooks(playbooks::Args),
     Backups(backups::Args),
@@ -112,7 +116,10 @@ fn dispatch(args: &[OsString]) -> Result<Exit, Stopped> {
     let cx = || Context::new(cli.global.clone());
     Ok(match &cli.command {
         None => return Err(help(args, &[PROGRAM.into(), "-h".into()]).into()),
-        Some(Command::Run(command)) => return run::run(command.words(), &cli.global, "lifeboat run"),
+        Some(Command::Run(command)) => {
+            return run::run(command.words(), &cli.global, "lifeboat run", Mode::Live);
+        }
+        Some(Command::Drill(command)) => return drill::run(command, &cli.global),
         Some(Command::Playbook(words)) => return named(args, words, &cli.global),
         Some(Command::Resume(command)) => resume::run(command, &cli.global)?,
         Some(Command::Playbooks(command)) => playbooks::run(command, &cx()?)?,
@@ -138,7 +145,7 @@ fn named(args: &[OsString], words: &[OsString], global: &Global) -> Result<Exit,
                 args[..before].iter().chain(rest).cloned().chain(["--help".into()]).collect();
             dispatch(&again)
         }
-        _ => run::run(words, global, PROGRAM),
+        _ => run::run(words, global, PROGRAM, Mode::Live),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Records of runs that tests of several commands show.
 
-use crate::base::event::{Event, EventSink, What};
+use crate::base::event::{Event, EventSink, Mode, What};
 use crate::base::failure::Exit;
 use crate::base::ids::RunId;
 use crate::cli::lines::example;
@@ -47,6 +47,7 @@ fn record(project: &Path, time: &str, letters: &str, playbook: &str, events: Vec
         file: "playbooks/p.rhai",
         source: "  dump(db)\n",
         modules: &[],
+        mode: Mode::Live,
         reserve: Reserve::Own,
     };
     let record = RunRecord::begin(&host, &new).unwrap();

@@ -1,6 +1,7 @@
 //! `lifeboat run`, and playbooks as commands.
 
 use crate::base::diagnostic::did_you_mean;
+use crate::base::drill::Verdict;
 use crate::base::event::{Event, EventSink, Events, Mode, What};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::cli::global::{Context, Global, project_in};
@@ -9,7 +10,7 @@ use crate::cli::progress::LiveSink;
 use crate::cli::report::{self, Gravity, Source};
 use crate::cli::sinks::{JsonSink, PlainSink};
 use crate::cli::summary::{self, Ended};
-use crate::cli::{ask, lint, params, reserved};
+use crate::cli::{ask, drill, lint, params, reserved};
 use crate::journal::daily;
 use crate::script::header;
 use crate::script::launch::{Landed, Launch, launch};
@@ -76,8 +77,9 @@ impl From<clap::Error> for Stopped {
     }
 }
 
-/// Runs the playbook `words[0]` with the parameters behind it. `command` is what stands before: `lifeboat run`.
-pub fn run(words: &[OsString], global: &Global, command: &str) -> Result<Exit, Stopped> {
+/// Runs the playbook `words[0]` with the parameters behind it, live or as a drill. `command` is what stands before:
+/// `lifeboat run`.
+pub fn run(words: &[OsString], global: &Global, command: &str, mode: Mode) -> Result<Exit, Stopped> {
     let words = texts(words)?;
     let Some((name, rest)) = words.split_first() else {
         return Err(Failure::new(Code::Usage, "no playbook is named").into());
@@ -92,7 +94,15 @@ pub fn run(words: &[OsString], global: &Global, command: &str) -> Result<Exit, S
     let cx = Context::new(global.clone().with(Global::from_arg_matches(&matches)?, &matches))?;
     let host = cx.host()?;
     signals::cancel_on_signals(host.cancel().clone())?;
-    let mode = if cx.global.dry_run { Mode::DryRun } else { Mode::Live };
+    let mode = match mode {
+        Mode::Drill if cx.global.dry_run => {
+            return Err(Failure::new(Code::Usage, "a drill cannot be a dry run")
+                .hint(format!("`lifeboat run {name} --dry-run` shows what the playbook would do; a drill does it, in a sandbox."))
+                .into());
+        }
+        mode if cx.global.dry_run && mode == Mode::Live => Mode::DryRun,
+        mode => mode,
+    };
     let landed = perform(&cx, &host, &library, &playbook, &given, mode, None);
     Ok(landed.exit)
 }
@@ -117,6 +127,9 @@ pub fn perform(
     let landed = launch(host, Launch { library, playbook, given, mode, reserved: &reserved, sinks });
     let log = host.shown(&daily::file_of(&cx.project.join("logs"), host.began().date_naive()));
     let end = End { landed: &landed, last: last.get(), playbook: &playbook.name, mode, log: &log };
+    if let Some(verdict) = last.verdict().filter(|_| !cx.global.json) {
+        cx.screen.data(&drill::text(&verdict, &playbook.name, cx.screen.out_paint));
+    }
     cx.screen.talk(&told(cx, &end, &|file| library.source(file)));
     landed
 }
@@ -163,18 +176,28 @@ fn screen(cx: &Context, mode: Mode) -> Events {
 
 /// Keeps what the end of a run says.
 #[derive(Default)]
-struct Last(Mutex<(Option<u64>, Vec<String>)>);
+struct Last {
+    end: Mutex<(Option<u64>, Vec<String>)>,
+    verdict: Mutex<Option<Box<Verdict>>>,
+}
 
 impl Last {
     fn get(&self) -> (Option<u64>, Vec<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn verdict(&self) -> Option<Box<Verdict>> {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl EventSink for Last {
     fn event(&self, event: &Event) {
         if let What::RunEnded { millis, warnings, .. } = &event.what {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (Some(*millis), warnings.clone());
+            *self.end.lock().unwrap_or_else(PoisonError::into_inner) = (Some(*millis), warnings.clone());
+        }
+        if let What::Drilled(verdict) = &event.what {
+            *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict.clone());
         }
     }
 }
@@ -204,14 +227,19 @@ fn told(cx: &Context, end: &End<'_>, source: Source<'_>) -> String {
         }
         return text;
     }
+    let name = match end.mode {
+        Mode::Drill => format!("drill of {}", end.playbook),
+        Mode::Live | Mode::DryRun => end.playbook.to_owned(),
+    };
     let ended = Ended {
-        playbook: end.playbook,
+        playbook: &name,
         run: landed.run.as_ref(),
         exit: landed.exit,
         millis: *millis,
         failure: landed.failure.as_ref(),
         warnings,
-        log: Some(end.log),
+        // A drill is no backup, and the log is read by those who look for backups.
+        log: (end.mode == Mode::Live).then_some(end.log),
     };
     text + summary::ended(&ended, paint, source).as_str()
 }

@@ -3,6 +3,7 @@
 use crate::base::event::{Event, What};
 use crate::base::failure::{Exit, Failure};
 use crate::base::ids::RunId;
+use crate::cli::drill;
 use crate::cli::global::Context;
 use crate::cli::history::RunRow;
 use crate::cli::lines::{Detail, lines};
@@ -59,7 +60,10 @@ fn text(
         .iter()
         .flat_map(|event| {
             let time = event.time.format("%H:%M:%S");
-            let lines = lines(&event.what, detail, paint);
+            let lines = match &event.what {
+                What::Drilled(verdict) => drill::text(verdict, &summary.playbook, paint),
+                what => lines(what, detail, paint),
+            };
             lines.lines().map(|line| format!("{time} {line}\n")).collect::<Vec<_>>()
         })
         .collect();
@@ -194,6 +198,8 @@ mod tests {
                     "Announce: cannot connect"
                   ],
                   "failure": null,
+                  "is_drill": false,
+                  "drill": null,
                   "owes": [],
                   "resumed": 0,
                   "notes": [],

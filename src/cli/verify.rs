@@ -1,5 +1,6 @@
 //! `lifeboat verify`: the playbook `verify_backups` as a command.
 
+use crate::base::event::Mode;
 use crate::base::failure::{Code, Exit, Failure};
 use crate::cli::global::Global;
 use crate::cli::run::{self, Stopped};
@@ -34,5 +35,5 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Stopped> {
     }
     let mut words: Vec<OsString> = vec![PLAYBOOK.into(), "--".into()];
     words.extend(args.paths.iter().cloned());
-    run::run(&words, global, "lifeboat run")
+    run::run(&words, global, "lifeboat run", Mode::Live)
 }

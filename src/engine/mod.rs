@@ -1,6 +1,7 @@
 //! Layer 3: one session with two doors, `observe` and `perform`, through which a playbook does everything it does.
 
 pub mod alert;
+pub mod drill;
 pub mod injection;
 pub mod overlay;
 pub mod policy;

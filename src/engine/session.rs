@@ -7,7 +7,7 @@
 use crate::action::{Action, Recorded};
 use crate::base::event::{Level, Mode, Outcome, What};
 use crate::base::failure::{Code, Failure, Place};
-use crate::base::plan::{Later, Plan, Target};
+use crate::base::plan::{Later, Need, Plan, Target, Touch};
 use crate::engine::injection::{Injection, Kind};
 use crate::engine::overlay::Overlay;
 use crate::engine::policy::Policy;
@@ -21,7 +21,7 @@ use crate::sys::program;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Names a block with a clean-up in its path.
 const ENSURE: &str = "ensure";
@@ -40,6 +40,8 @@ pub struct LiveRun {
 pub struct OpenStep {
     path: String,
     began: Instant,
+    /// What a drill's sandbox had done for itself by then.
+    idle: Duration,
 }
 
 #[derive(Default)]
@@ -84,6 +86,15 @@ impl Session {
         let view: Arc<dyn View> = overlay.clone();
         let facts = Facts::new(host.clone(), view);
         Self::new(host, facts, policy, Some(overlay), None)
+    }
+
+    /// A session that acts in a sandbox: `host` is that sandbox's.
+    pub fn drill(host: Arc<Host>, policy: Policy, run: LiveRun) -> Self {
+        // What a captured command would have changed is not known; all else is as the sandbox has it.
+        let overlay = Arc::new(Overlay::new());
+        let view: Arc<dyn View> = overlay.clone();
+        let facts = Facts::new(host.clone(), view);
+        Self::new(host, facts, policy, Some(overlay), Some(run))
     }
 
     fn new(
@@ -133,7 +144,11 @@ impl Session {
 
     /// How this session treats the world; for the report, never for actions.
     pub fn mode(&self) -> Mode {
-        if self.live.is_some() { Mode::Live } else { Mode::DryRun }
+        match &self.live {
+            None => Mode::DryRun,
+            Some(_) if self.host.sandbox().is_some() => Mode::Drill,
+            Some(_) => Mode::Live,
+        }
     }
 
     /// The door of effects: plan, authorize, then show (dry) or carry out exactly what was planned (live).
@@ -141,10 +156,16 @@ impl Session {
         self.facts.cancel().check()?;
         let placed = |failure: Failure| failure.at(at.clone());
         self.policy.authorize(&action.asks(), A::NAME).map_err(placed)?;
-        let plan = match action.plan(&self.facts) {
-            Ok(plan) => plan,
+        let captured = action.captured(&self.facts);
+        let plan = match (action.plan(&self.facts), &captured) {
+            // What it would need may be what the sandbox does not have.
+            (Err(failure), Some(why)) if matches!(failure.code, Code::ProgramMissing | Code::NotFound) => {
+                self.capture(&action.in_short(), &format!("{why}; {failure}"));
+                return Ok(Later::AfterRun);
+            }
+            (Ok(plan), _) => plan,
             // What stands already often cannot be planned once more.
-            Err(failure) => {
+            (Err(failure), _) => {
                 return match self.kept::<A>(None).map_err(placed)? {
                     Some(output) => Ok(Later::Now(output)),
                     None => Err(placed(failure)),
@@ -161,6 +182,18 @@ impl Session {
         });
         if let Some(output) = self.kept::<A>(Some(&plan.shown())).map_err(placed)? {
             return Ok(Later::Now(output));
+        }
+        if let Some(why) = captured {
+            self.capture(&action.in_short(), &why);
+            // That it may have changed anything is said; what it says of itself is held against what follows.
+            if let Some(overlay) = &self.overlay {
+                let named = |touch: &&Touch| !matches!(touch, Touch::Changed(Target::Everything));
+                overlay.add(&plan.touches.iter().filter(named).cloned().collect::<Vec<_>>());
+            }
+            return Ok(Later::AfterRun);
+        }
+        if self.mode() == Mode::Drill {
+            self.check_rehearsable(&plan.needs, A::NAME).map_err(placed)?;
         }
         if let Some(question) = &plan.confirm {
             self.confirm(question).map_err(placed)?;
@@ -345,8 +378,16 @@ impl Session {
         let touched = !independent
             && observation.concerns(&self.facts).iter().any(|target| self.facts.view().is_touched(target));
         let unread = self.live.is_none() && !observation.is_literal();
-        let answer =
-            if touched || unread { Later::AfterRun } else { observation.ask(&self.facts).map_err(placed)? };
+        let captured = observation.captured(&self.facts);
+        if let Some(why) = &captured {
+            let question = observation.question();
+            self.capture(question.strip_prefix("$ ").unwrap_or(&question), why);
+        }
+        let answer = if touched || unread || captured.is_some() {
+            Later::AfterRun
+        } else {
+            observation.ask(&self.facts).map_err(placed)?
+        };
         self.host.emit(What::Observed {
             name: O::NAME.to_owned(),
             question: observation.question(),
@@ -358,6 +399,30 @@ impl Session {
         Ok(answer)
     }
 
+    /// Says that a drill does not do something.
+    fn capture(&self, what: &str, why: &str) {
+        self.host.emit(What::Captured { what: what.to_owned(), step: self.step(), why: why.to_owned() });
+    }
+
+    /// Refuses, as unknown, what would be done with files that a captured command would have made or changed, or that the
+    /// sandbox could not take in.
+    fn check_rehearsable(&self, needs: &[Need], verb: &str) -> Result<(), Failure> {
+        for need in needs {
+            let (Need::Read(path) | Need::Write(path)) = need else { continue };
+            let why = match self.host.sandbox().and_then(|sandbox| sandbox.beyond(path)) {
+                Some(why) => why,
+                None if self.facts.view().is_touched(&Target::Path(path.clone())) => {
+                    "a command that was not run makes or changes it".to_owned()
+                }
+                None => continue,
+            };
+            let path = self.host.shown(path);
+            let message = format!("`{verb}` of `{path}` cannot be rehearsed: {why}");
+            return Err(Failure::new(Code::Unknown, message));
+        }
+        Ok(())
+    }
+
     /// Begins a step inside those that are open.
     pub fn begin_step(&self, name: &str) -> OpenStep {
         let mut state = self.state();
@@ -365,7 +430,7 @@ impl Session {
         let path = numbered(&mut state.counts, path);
         state.open.push(path.clone());
         drop(state);
-        OpenStep { path, began: self.host.clock().instant() }
+        OpenStep { path, began: self.host.clock().instant(), idle: self.host.idle() }
     }
 
     /// Tells that a step begins, once it is known that it does not stand already.
@@ -413,7 +478,7 @@ impl Session {
         self.host.emit(What::StepEnded {
             step: step.path,
             outcome,
-            millis: elapsed(step.began),
+            millis: elapsed(step.began).saturating_sub(millis(self.host.idle() - step.idle)),
             failure: failure.cloned(),
         });
     }
@@ -481,5 +546,9 @@ fn numbered(counts: &mut BTreeMap<String, u64>, path: String) -> String {
 }
 
 fn elapsed(began: Instant) -> u64 {
-    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    millis(began.elapsed())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -118,6 +118,8 @@ fn told(what: &What) -> Vec<(Level, String)> {
         | What::ActionFailed { .. }
         | What::Output { .. }
         | What::Incomplete { .. }
+        | What::Captured { .. }
+        | What::Drilled(_)
         | What::AlertSet(_) => Vec::new(),
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod actions;
 pub mod daily;
+pub mod drills;
 pub mod reader;
 pub mod retention;
 pub mod store;

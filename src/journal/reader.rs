@@ -3,7 +3,7 @@
 use crate::base::event::{Alert, Event, What};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
-use crate::journal::store::{self, ALERT, AlertFile, EXIT, ExitFile, FORMAT, RUN, RunFile};
+use crate::journal::store::{self, ALERT, AlertFile, DrillResult, EXIT, ExitFile, FORMAT, RUN, RunFile};
 use crate::sys::clock::Clock;
 use crate::sys::state::{self, DeadRun};
 use chrono::{DateTime, FixedOffset};
@@ -43,6 +43,10 @@ pub struct RunSummary {
     pub warnings: Vec<String>,
     /// The failure that ended it.
     pub failure: Option<Failure>,
+    /// Whether it was a drill.
+    pub is_drill: bool,
+    /// What a drill found out, in short, once it ended.
+    pub drill: Option<DrillResult>,
     /// Paths of the blocks whose clean-up was begun or due, and did not end well.
     pub owes: Vec<String>,
     /// How often it was resumed.
@@ -69,6 +73,8 @@ pub struct KilledRun {
     pub playbook: String,
     /// When it began.
     pub began: Option<DateTime<FixedOffset>>,
+    /// Whether it was a drill.
+    pub is_drill: bool,
     /// The alert that the playbook had set before.
     pub alert: Option<Alert>,
     dead: DeadRun,
@@ -126,6 +132,8 @@ pub fn summary(state: &Path, run: &RunId) -> RunSummary {
         stands = RunState::Ended(ended.exit);
     }
     let (owes, resumed) = match (&ended, stands) {
+        // What a drill would have to clean up is gone with its sandbox.
+        _ if about.as_ref().is_some_and(|about| about.drill) => (Vec::new(), 0),
         (Some(ended), _) => (ended.owes.clone(), ended.resumed),
         (None, RunState::Killed) => {
             let events = events(state, run).map(|recording| recording.events).unwrap_or_default();
@@ -137,11 +145,13 @@ pub fn summary(state: &Path, run: &RunId) -> RunSummary {
     RunSummary {
         run: run.clone(),
         playbook: about.as_ref().map(|about| about.playbook.clone()).unwrap_or_default(),
+        is_drill: about.as_ref().is_some_and(|about| about.drill),
         began: about.map(|about| about.began),
         state: stands,
         millis: ended.as_ref().and_then(|ended| ended.millis),
         bytes: ended.as_ref().map_or(0, |ended| ended.bytes),
         warnings: ended.as_ref().map(|ended| ended.warnings.clone()).unwrap_or_default(),
+        drill: ended.as_ref().and_then(|ended| ended.drill.clone()),
         failure: ended.and_then(|ended| ended.failure),
         owes,
         resumed,
@@ -309,6 +319,7 @@ pub fn killed(state: &Path) -> Result<Vec<KilledRun>, Failure> {
         });
         found.push(KilledRun {
             playbook: about.as_ref().map(|about| about.playbook.clone()).unwrap_or_default(),
+            is_drill: about.as_ref().is_some_and(|about| about.drill),
             began: about.map(|about| about.began),
             alert,
             run,

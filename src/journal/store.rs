@@ -1,6 +1,7 @@
 //! Recording one run.
 
-use crate::base::event::{Event, EventSink, What};
+use crate::base::drill::{Passed, Verdict};
+use crate::base::event::{Event, EventSink, Mode, What};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
 use crate::base::plan::Touch;
@@ -43,6 +44,9 @@ pub struct RunFile {
     /// Version of Lifeboat.
     #[serde(default)]
     pub lifeboat: String,
+    /// Whether it was a drill.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub drill: bool,
     /// Files as places name them, and where in the run's folder their text is kept.
     #[serde(default)]
     pub sources: BTreeMap<String, String>,
@@ -72,9 +76,28 @@ pub struct ExitFile {
     /// Paths of the blocks whose clean-up is owed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owes: Vec<String>,
+    /// What a drill found out, in short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillResult>,
     /// How often the run was resumed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub resumed: u32,
+}
+
+/// A drill in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillResult {
+    /// How it ended.
+    pub result: Passed,
+    /// The recovery time in milliseconds.
+    pub millis: u64,
+    /// Whether that is a lower bound.
+    pub at_least: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
@@ -108,6 +131,8 @@ pub struct NewRun<'a> {
     pub source: &'a str,
     /// Modules: name as places say it, and text.
     pub modules: &'a [(String, String)],
+    /// Live, or a drill.
+    pub mode: Mode,
     /// What it may use when the journal's disk is full.
     pub reserve: Reserve,
 }
@@ -124,11 +149,13 @@ struct Tally {
     resumed: u32,
     ended: Option<(Option<u64>, Vec<String>, Option<Failure>)>,
     lost: Option<Failure>,
+    drill: Option<DrillResult>,
 }
 
 /// The record of a run that is going on. Dropped without [`RunRecord::end`], it is the record of a killed run.
 #[derive(Debug)]
 pub struct RunRecord {
+    run: RunId,
     files: RunFiles,
     clock: Clock,
     masker: Masker,
@@ -153,6 +180,7 @@ impl RunRecord {
             pid: state::process_id(),
             began: host.began().fixed_offset(),
             lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
+            drill: new.mode == Mode::Drill,
             sources,
         };
         files.push((RUN.into(), json(&about)?));
@@ -161,11 +189,17 @@ impl RunRecord {
         let files = RunFiles::create(host.state(), new.run, &files, new.reserve)?;
         state::top_up_host(host.state());
         Ok(Self {
+            run: new.run.clone(),
             files,
             clock: host.clock().clone(),
             masker: host.masker().clone(),
             tally: Mutex::default(),
         })
+    }
+
+    /// The run.
+    pub fn run(&self) -> &RunId {
+        &self.run
     }
 
     /// Goes on with the record of a run that ended early: `events` are those that it holds, `sources` the files that run now,
@@ -194,6 +228,7 @@ impl RunRecord {
             record_changed(host, run, &files, tally.resumed + 1, sources, changed)?;
         }
         Ok(Self {
+            run: run.clone(),
             files,
             clock: host.clock().clone(),
             masker: host.masker().clone(),
@@ -229,6 +264,7 @@ impl RunRecord {
             warnings,
             failure,
             owes: tally.owed.0.iter().cloned().collect(),
+            drill: tally.drill.take(),
             resumed: tally.resumed,
         };
         drop(tally);
@@ -295,6 +331,10 @@ impl Tally {
             What::Output { line, .. } => {
                 self.output = self.output.saturating_add(line.len());
                 return self.output <= OUTPUT_LIMIT;
+            }
+            What::Drilled(verdict) => {
+                let Verdict { result, millis, at_least, .. } = **verdict;
+                self.drill = Some(DrillResult { result, millis, at_least });
             }
             What::RunEnded { millis, warnings, failure, .. } => {
                 self.ended = Some((Some(*millis), warnings.clone(), failure.clone()));

@@ -38,6 +38,10 @@ impl Observation for ReadOnlyCommand {
         self.0.targets()
     }
 
+    fn captured(&self, facts: &Facts) -> Option<String> {
+        self.0.captured(facts)
+    }
+
     fn ask(&self, facts: &Facts) -> Result<Later<ExecResult>, Failure> {
         self.0.run(facts).map(Later::Now)
     }

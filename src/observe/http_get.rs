@@ -59,6 +59,11 @@ impl Observation for HttpGet {
         vec![Target::Host(self.address.endpoint())]
     }
 
+    fn captured(&self, facts: &Facts) -> Option<String> {
+        // Whoever answers there is not of the sandbox: what runs in it ends with its step.
+        facts.host().sandbox().map(|_| "nothing in the sandbox serves that address".to_owned())
+    }
+
     fn ask(&self, facts: &Facts) -> Result<Later<HttpAnswer>, Failure> {
         let answer = http::get(facts.host(), &self.address, &self.terms)?;
         match self.expect_status {

@@ -10,6 +10,7 @@ pub mod exists;
 pub mod http_get;
 pub mod inspect;
 pub mod kept;
+pub mod kept_files;
 pub mod latest;
 pub mod query;
 pub mod require_disk_space;
@@ -45,6 +46,10 @@ pub trait Observation: Send + Sync + 'static {
     /// playbook runs may do what nobody has read.
     fn is_literal(&self) -> bool {
         true
+    }
+    /// Why the sandbox of a drill cannot answer it, so that it is not asked; `None` outside of one.
+    fn captured(&self, _facts: &Facts) -> Option<String> {
+        None
     }
     /// Asks.
     fn ask(&self, facts: &Facts) -> Result<Later<Self::Answer>, Failure>;

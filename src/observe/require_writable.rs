@@ -32,7 +32,9 @@ impl Observation for RequireWritable {
 
     fn ask(&self, facts: &Facts) -> Result<Later<()>, Failure> {
         let dir = facts.absolute(&self.dir);
-        let Some(obstacle) = fs::obstacle_to_writing(&dir)? else { return Ok(Later::Now(())) };
+        let Some(obstacle) = fs::obstacle_to_writing(&facts.host().original(&dir))? else {
+            return Ok(Later::Now(()));
+        };
         // An earlier step may make the folder, or give access to it.
         if facts.view().is_touched(&Target::Path(dir.clone())) {
             return Ok(Later::AfterRun);

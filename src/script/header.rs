@@ -1,5 +1,6 @@
 //! The header of a playbook: `const PLAYBOOK = #{ ... }`, read from the syntax tree without running anything.
 
+use crate::base::drill::Terms;
 use crate::base::failure::{Code, Failure, Place};
 use crate::script::engine::engine;
 use crate::script::fields::{Fields, place, wrong};
@@ -11,6 +12,8 @@ use crate::script::program::Source;
 use crate::script::syntax;
 use rhai::{AST, ASTFlags, ASTNode, Engine, Position, Stmt};
 use serde_json::{Map, Value};
+
+mod drill;
 
 /// Name of the constant.
 pub const NAME: &str = "PLAYBOOK";
@@ -37,7 +40,7 @@ pub struct Header {
     /// How it announces its end.
     pub notify: Option<Value>,
     /// How it is rehearsed.
-    pub drill: Option<Value>,
+    pub drill: Terms,
     /// Where the header stands.
     pub at: Place,
 }
@@ -128,7 +131,10 @@ pub fn read(ast: &AST, file: &str) -> Result<Header, Failure> {
         schedule,
         watch,
         notify: map("notify")?,
-        drill: map("drill")?,
+        drill: match fields.get("drill") {
+            Some(entry) => drill::read(&entry.value, file)?,
+            None => Terms::default(),
+        },
         params,
         at: place(file, at),
     })

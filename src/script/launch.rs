@@ -13,6 +13,7 @@ use crate::engine::policy::Policy;
 use crate::engine::resume::Past;
 use crate::engine::session::{LiveRun, Session};
 use crate::journal::daily::DailyLog;
+use crate::journal::drills;
 use crate::journal::reader;
 use crate::journal::store::{NewRun, RunRecord};
 use crate::script::grants::grants;
@@ -22,6 +23,7 @@ use crate::script::lint::{Finding, Reserved, of_program};
 use crate::script::param::Kind;
 use crate::script::parameters::{Given, ParamValue, Values, values};
 use crate::script::program::{Program, Unit};
+use crate::script::rehearse;
 use crate::script::resume::Resumable;
 use crate::script::runtime::{self, ScriptParam};
 use crate::script::surface::Surface;
@@ -64,6 +66,9 @@ pub struct Launch<'a> {
     /// Who else wants the events: screen, `--json`.
     pub sinks: Vec<Events>,
 }
+
+/// The exit code of a run that began, and the failure that ended it; or why it could not begin.
+pub(super) type Landing = Result<(Exit, Option<Failure>), Failure>;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -109,10 +114,14 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
     }
     let Checked { program, header, findings } = checked;
     let resolved = header.and_then(|header| {
+        let env = match launch.mode {
+            Mode::Drill => rehearse::environment(host, &header),
+            Mode::Live | Mode::DryRun => host.env(),
+        };
         let resumed = host.resumes().map(|terms| Resumed::of(host, terms, &program)).transpose()?;
         let values = match &resumed {
             Some(resumed) => resumed.run.values(&header, host)?,
-            None => values(&header.params, launch.given, &host.env(), host.masker())?,
+            None => values(&header.params, launch.given, &env, host.masker())?,
         };
         Ok((values, header, resumed))
     });
@@ -120,7 +129,8 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
         Ok(resolved) => resolved,
         Err(failure) => return refused(failure, findings),
     };
-    let policy = Policy::new(grants(&program, &header, &values, host)).guarding(host.project(), host.state());
+    let policy =
+        || Policy::new(grants(&program, &header, &values, host)).guarding(host.project(), host.state());
     let run = match &resumed {
         Some(resumed) => resumed.run.run.clone(),
         None => RunId::new(host.began(), &host.letters()),
@@ -129,15 +139,20 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
         Mode::DryRun => {
             host.listen(Arc::new(Fan(launch.sinks.clone())));
             begin(host, &launch, &program, &values, &run);
-            let session = Arc::new(Session::dry(host.clone(), policy));
+            if let Some(drill) = drills::newest(host.state(), &launch.playbook.name) {
+                let value = drill.told(host.clock().now());
+                host.emit(What::Resolved { what: "drill".to_owned(), value, from: Vec::new() });
+            }
+            let session = Arc::new(Session::dry(host.clone(), policy()));
             Ok(conduct(host, None, &launch, session, &header, &values))
         }
-        Mode::Live => live(host, &launch, &program, policy, (&header, &values), &run, resumed),
+        Mode::Live => live(host, &launch, &program, policy(), (&header, &values), &run, resumed),
+        Mode::Drill => rehearse::drill(host, &launch, &program, &header, &values, &run),
     };
     match result {
         Err(failure) => refused(failure, findings),
         Ok((exit, failure)) => {
-            Landed { exit, run: (launch.mode == Mode::Live).then_some(run), findings, failure }
+            Landed { exit, run: (launch.mode != Mode::DryRun).then_some(run), findings, failure }
         }
     }
 }
@@ -150,34 +165,16 @@ fn live(
     (header, values): (&Header, &Values),
     run: &RunId,
     resumed: Option<Resumed>,
-) -> Result<(Exit, Option<Failure>), Failure> {
+) -> Landing {
     if resumed.is_some() {
         // That this very run was killed is told before it lives again.
         host.listen(Arc::new(Fan(launch.sinks.clone())));
         tell_of_killed_runs(host);
     }
-    let modules: Vec<(String, String)> = program
-        .units
-        .iter()
-        .skip(1)
-        .map(|unit| (unit.source.file.clone(), unit.source.text.to_string()))
-        .collect();
-    // What only frees space must work on a disk that has none.
-    let reserve = if only_rotates(program) { Reserve::Host } else { Reserve::Own };
-    let record = Arc::new(match &resumed {
-        Some(resumed) => resumed.record(host, program, reserve)?,
-        None => RunRecord::begin(
-            host,
-            &NewRun {
-                run,
-                playbook: &launch.playbook.name,
-                file: &launch.playbook.file,
-                source: &launch.playbook.source,
-                modules: &modules,
-                reserve,
-            },
-        )?,
-    });
+    let record = match &resumed {
+        Some(resumed) => Arc::new(resumed.record(host, program)?),
+        None => record(host, launch, program, run)?,
+    };
     let log_host = Arc::downgrade(host);
     let daily = DailyLog::new(host.project().join("logs"), move |failure| {
         if let Some(host) = log_host.upgrade() {
@@ -210,6 +207,36 @@ fn live(
         }
         (Err(failure), None) => Err(failure),
     }
+}
+
+/// Begins the record of a run.
+pub(super) fn record(
+    host: &Arc<Host>,
+    launch: &Launch<'_>,
+    program: &Program,
+    run: &RunId,
+) -> Result<Arc<RunRecord>, Failure> {
+    let modules: Vec<(String, String)> = program
+        .units
+        .iter()
+        .skip(1)
+        .map(|unit| (unit.source.file.clone(), unit.source.text.to_string()))
+        .collect();
+    let new = NewRun {
+        run,
+        playbook: &launch.playbook.name,
+        file: &launch.playbook.file,
+        source: &launch.playbook.source,
+        modules: &modules,
+        mode: launch.mode,
+        reserve: reserve(program),
+    };
+    Ok(Arc::new(RunRecord::begin(host, &new)?))
+}
+
+/// What a run of a program may use when the journal's disk is full: what only frees space must work then.
+fn reserve(program: &Program) -> Reserve {
+    if only_rotates(program) { Reserve::Host } else { Reserve::Own }
 }
 
 /// Runs the playbook in the session and ends the run.
@@ -274,7 +301,7 @@ fn alert_of(
 }
 
 /// The parameters as the script gets them.
-fn script_params(header: &Header, values: &Values) -> BTreeMap<String, ScriptParam> {
+pub(super) fn script_params(header: &Header, values: &Values) -> BTreeMap<String, ScriptParam> {
     let script = |name: &String, value: &ParamValue| match (value, header.param(name).map(|param| param.kind))
     {
         (ParamValue::Secret(secret), _) => ScriptParam::Secret(secret.clone()),
@@ -303,10 +330,10 @@ impl Resumed {
         Ok(Self { run, past, changed })
     }
 
-    fn record(&self, host: &Host, program: &Program, reserve: Reserve) -> Result<RunRecord, Failure> {
+    fn record(&self, host: &Host, program: &Program) -> Result<RunRecord, Failure> {
         let text = |unit: &Unit| (unit.source.file.clone(), unit.source.text.to_string());
         let sources: Vec<(String, String)> = program.units.iter().map(text).collect();
-        RunRecord::resume(host, &self.run.run, &self.run.events, &sources, &self.changed, reserve)
+        RunRecord::resume(host, &self.run.run, &self.run.events, &sources, &self.changed, reserve(program))
     }
 
     fn tell(&self, host: &Host, launch: &Launch<'_>, program: &Program) {
@@ -342,7 +369,7 @@ fn tell_of_settings(host: &Host) {
     }
 }
 
-fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, run: &RunId) {
+pub(super) fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, run: &RunId) {
     host.emit(What::RunBegun {
         run: run.clone(),
         playbook: launch.playbook.name.clone(),
@@ -372,11 +399,13 @@ fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, r
 }
 
 /// Tells the alert's receiver of runs that were killed since; they could not do it themselves.
-fn tell_of_killed_runs(host: &Arc<Host>) {
+pub(super) fn tell_of_killed_runs(host: &Arc<Host>) {
     let Ok(killed) = reader::killed(host.state()) else { return };
     for run in killed {
-        host.info(&format!("run {} of `{}` was killed before it ended", run.run, run.playbook));
-        let alert = alert::killed(&run.playbook, run.run.as_str(), host.clock().now());
+        let what = if run.is_drill { "drill" } else { "run" };
+        host.info(&format!("{what} {} of `{}` was killed before it ended", run.run, run.playbook));
+        let name = if run.is_drill { format!("drill of {}", run.playbook) } else { run.playbook.clone() };
+        let alert = alert::killed(&name, run.run.as_str(), host.clock().now());
         let sent = alert::send(host, &alert);
         // Not noted, it is sent once more by the next run: better twice than never, and a receiver that is down now may be
         // up by then. Until then every further alert would wait for it too.
@@ -397,7 +426,7 @@ fn only_rotates(program: &Program) -> bool {
 }
 
 /// Hands every event to each sink.
-struct Fan(Vec<Events>);
+pub(super) struct Fan(pub(super) Vec<Events>);
 
 impl EventSink for Fan {
     fn event(&self, event: &Event) {

@@ -24,6 +24,7 @@ pub mod options;
 pub mod param;
 pub mod parameters;
 pub mod program;
+mod rehearse;
 pub mod resume;
 pub mod runtime;
 pub mod step;

@@ -63,6 +63,29 @@ impl Env {
         Self { process, dot_env }
     }
 
+    /// The same without what `.env` says.
+    #[must_use]
+    pub fn of_process(&self) -> Self {
+        Self { process: self.process.clone(), dot_env: BTreeMap::new() }
+    }
+
+    /// The same with these variables of the process set.
+    #[must_use]
+    pub fn with(mut self, variables: &[(&str, String)]) -> Self {
+        self.process.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        self
+    }
+
+    /// The same without these variables.
+    #[must_use]
+    pub fn without(mut self, names: &[&str]) -> Self {
+        for name in names {
+            self.process.remove(*name);
+            self.dot_env.remove(*name);
+        }
+        self
+    }
+
     /// The value of a variable and where it came from; the process wins over `.env`, and an empty value counts as none.
     pub fn get(&self, name: &str) -> Option<(&str, Origin)> {
         let from = |map: &'_ BTreeMap<String, String>, origin| {

@@ -92,12 +92,21 @@ impl Exec {
     /// # Errors
     /// Those of [`Command::run`]; `ProcessFailed` for another exit status than 0, if that is to be checked.
     pub fn run(&self, facts: &Facts) -> Result<ExecResult, Failure> {
-        let ended = self.command(facts).run(facts.host()).map_err(|failure| match failure.code {
+        let command = match facts.host().sandbox() {
+            Some(sandbox) => sandbox.confined(self, facts.host())?.command(facts),
+            None => self.command(facts),
+        };
+        let ended = command.run(facts.host()).map_err(|failure| match failure.code {
             Code::TimedOut => failure.hint("Raise the option `timeout` if the program needs longer."),
             _ => failure,
         })?;
         let ended = if self.check { ended.checked()? } else { ended };
         Ok(ExecResult::of(ended))
+    }
+
+    /// Why a drill does not run it; `None` outside of one, and where it may really run.
+    pub fn captured(&self, facts: &Facts) -> Option<String> {
+        facts.host().sandbox()?.captures(self)
     }
 
     /// What is started.

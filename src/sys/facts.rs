@@ -119,7 +119,11 @@ impl Facts {
 
     /// An absolute path; relative ones are taken from the project's root.
     pub fn absolute(&self, path: impl AsRef<Path>) -> PathBuf {
-        self.host.absolute(path)
+        let path = self.host.absolute(path);
+        if let Some(sandbox) = self.host.sandbox() {
+            sandbox.bring(&path);
+        }
+        path
     }
 
     /// Whether something is at `path`.
@@ -155,11 +159,11 @@ impl Facts {
 
     /// Space of the file system that holds `path`, or its nearest ancestor that exists.
     pub fn disk_space(&self, path: &Path) -> Result<DiskSpace, Failure> {
-        crate::sys::fs::disk_space(path)
+        crate::sys::fs::disk_space(&self.host.original(path))
     }
 
     /// Whether files could be made in `dir`, or in its nearest ancestor that exists.
     pub fn writable(&self, dir: &Path) -> Result<bool, Failure> {
-        crate::sys::fs::writable(dir)
+        crate::sys::fs::writable(&self.host.original(dir))
     }
 }

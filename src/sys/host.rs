@@ -9,13 +9,16 @@ use crate::base::secret::Masker;
 use crate::sys::clock::Clock;
 use crate::sys::env::Env;
 use crate::sys::postgres::settings::Settings;
+use crate::sys::sandbox::Sandbox;
 use crate::sys::scratch::{ScratchCluster, ScratchTarget};
+use crate::sys::webhook::WEBHOOK_URL;
 use chrono::{DateTime, Local};
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::Duration;
 
 /// The machine as one command of Lifeboat sees it.
 pub struct Host {
@@ -34,6 +37,7 @@ pub struct Host {
     troubled: AtomicBool,
     warnings: Mutex<Vec<String>>,
     scratch: Mutex<Vec<ScratchCluster>>,
+    sandbox: Option<Arc<Sandbox>>,
 }
 
 impl Host {
@@ -58,7 +62,41 @@ impl Host {
             troubled: AtomicBool::new(false),
             warnings: Mutex::default(),
             scratch: Mutex::default(),
+            sandbox: None,
         }
+    }
+
+    /// The host of a drill: another project, another state, servers that stand in for real ones. Clock, cancel token and
+    /// masker are those of the machine; `env` is what the drill finds of its environment.
+    #[must_use]
+    pub fn sandboxed(&self, sandbox: Arc<Sandbox>, env: &Env) -> Self {
+        let text = |path: PathBuf| path.display().to_string();
+        let env = env
+            .clone()
+            .with(&[("HOME", text(sandbox.home())), ("TMPDIR", text(sandbox.tmp()))])
+            .without(&[WEBHOOK_URL]);
+        let mut host = Self::new(sandbox.project(), sandbox.state(), env);
+        host.began = self.began;
+        host.clock = self.clock.clone();
+        host.cancel = self.cancel.clone();
+        host.masker = self.masker.clone();
+        host.sandbox = Some(sandbox);
+        host
+    }
+
+    /// The sandbox, in a drill.
+    pub fn sandbox(&self) -> Option<&Arc<Sandbox>> {
+        self.sandbox.as_ref()
+    }
+
+    /// How long a drill's sandbox has worked for itself; what is measured goes without that.
+    pub fn idle(&self) -> Duration {
+        self.sandbox.as_ref().map_or(Duration::ZERO, |sandbox| sandbox.idle())
+    }
+
+    /// The path of the real machine that a path stands for.
+    pub fn original(&self, path: &Path) -> PathBuf {
+        self.sandbox.as_ref().map_or_else(|| path.to_path_buf(), |sandbox| sandbox.original(path))
     }
 
     /// This host, ended by another's token: when that is set, both end.
@@ -111,7 +149,11 @@ impl Host {
     /// If it cannot be read, or a line of it is malformed; then nothing changes.
     pub fn reread_env(&self) -> Result<Vec<String>, Failure> {
         let before = self.env();
-        let now = before.reread(&self.project)?;
+        let mut now = before.reread(&self.project)?;
+        if self.sandbox.is_some() {
+            // A drill announces nothing, whatever is restored into it.
+            now = now.without(&[WEBHOOK_URL]);
+        }
         now.tell(&self.masker);
         let changed = before.differs(&now);
         *self.env.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(now);
@@ -151,14 +193,17 @@ impl Host {
                 other => clean.push(other),
             }
         }
-        clean
+        match &self.sandbox {
+            Some(sandbox) => sandbox.inside(&clean),
+            None => clean,
+        }
     }
 
     /// A path as shown to people: relative to the project where it lies below it.
     pub fn shown(&self, path: &Path) -> String {
         match path.strip_prefix(&self.project) {
             Ok(rest) if !rest.as_os_str().is_empty() => rest.display().to_string(),
-            _ => path.display().to_string(),
+            _ => self.original(path).display().to_string(),
         }
     }
 

@@ -279,6 +279,11 @@ fn tls(needed: bool) -> Result<rustls::ClientConfig, Failure> {
 }
 
 fn headers(host: &Host, terms: &Terms) -> Result<HeaderMap, Failure> {
+    // Observations are captured before; this is for whoever forgets.
+    if host.sandbox().is_some() {
+        return Err(Failure::new(Code::Internal, "a drill may not use the network")
+            .hint("This is a defect in Lifeboat: please report it with the playbook. Nothing was sent."));
+    }
     let mut headers = HeaderMap::new();
     for (name, value) in &terms.headers {
         let invalid = || Failure::new(Code::Usage, format!("the HTTP header `{name}` is not valid"));

@@ -17,6 +17,7 @@ pub mod postgres;
 pub mod process;
 pub mod program;
 pub mod proof;
+pub mod sandbox;
 pub mod scratch;
 #[cfg(test)]
 pub mod scripted_server;

@@ -108,8 +108,8 @@ pub struct Item {
     pub mode: u32,
     /// Seconds and nanoseconds of its modification since 1970.
     pub modified: (i64, u32),
-    /// Numbers of its user and group.
-    pub owner: (u32, u32),
+    /// Numbers of its user and group, if it tells them.
+    pub owner: Option<(u32, u32)>,
     /// Whether it is wanted itself, and not only as the folder of something that is.
     pub taken: bool,
 }
@@ -257,7 +257,7 @@ impl Reader<'_> {
                     self.archive,
                     format!("it holds more than {} entries", self.limits.entries),
                 )
-                .hint("If it is meant to, raise the limit: `max_entries`."));
+                .hint("Nothing was written. If it is meant to, raise the limit: `max_entries`."));
             }
             if !entry.header().entry_type().is_pax_global_extensions() {
                 self.take(&mut entry, sink)?;
@@ -408,7 +408,7 @@ impl Reader<'_> {
                 (format!("it holds {times} its own size, {} and more", unit(self.most)), "`max_ratio`")
             };
             return Err(unsafe_archive(self.archive, why)
-                .hint(format!("If it is meant to, raise the limit: {hint}.")));
+                .hint(format!("Nothing was written. If it is meant to, raise the limit: {hint}.")));
         }
         let mut content = Hashed { inner: entry, hasher: Sha256::new(), read: 0 };
         if taken && sink.wants(name) {
@@ -475,18 +475,18 @@ fn stays_inside(name: &Path, to: &Path) -> Result<(), String> {
 struct Attributes {
     mode: u32,
     modified: (i64, u32),
-    owner: (u32, u32),
+    owner: Option<(u32, u32)>,
 }
 
 impl Attributes {
     fn of(entry: &mut tar::Entry<'_, Metered<Pieces>>) -> Result<Self, String> {
         let header = entry.header();
         let wrong = |error: io::Error| format!("has a header that cannot be understood: {error}");
-        let number =
-            |number: io::Result<u64>| number.map(|n| u32::try_from(n).unwrap_or(u32::MAX)).map_err(wrong);
         let mode = header.mode().map_err(wrong)? & 0o777;
-        let owner = (number(header.uid())?, number(header.gid())?);
-        let mut modified = (header.mtime().map_err(wrong)?.cast_signed(), 0);
+        // Blank fields are no rarity, and neither owner nor time is worth refusing an archive for.
+        let number = |number: io::Result<u64>| number.ok().and_then(|n| u32::try_from(n).ok());
+        let owner = number(header.uid()).zip(number(header.gid()));
+        let mut modified = (header.mtime().unwrap_or(0).cast_signed(), 0);
         let extensions = entry.pax_extensions().map_err(wrong)?;
         for extension in extensions.into_iter().flatten() {
             let extension = extension.map_err(wrong)?;

@@ -34,6 +34,7 @@ fn begin(host: &Host, letters: &str, reserve: Reserve) -> Result<RunRecord, Fail
         file: "playbooks/backup_database.rhai",
         source: "step \"Dump\" { }\n",
         modules: &modules,
+        mode: lifeboat::base::event::Mode::Live,
         reserve,
     };
     RunRecord::begin(host, &new)

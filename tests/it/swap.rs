@@ -9,11 +9,13 @@ use crate::postgres::{host, quoted, settings_from};
 use lifeboat::base::failure::Failure;
 use lifeboat::sys::effects::{Effects, IntentLog};
 use lifeboat::sys::facts::{Facts, Reality};
+use lifeboat::sys::postgres::connection::connect;
 use lifeboat::sys::postgres::databases::NewDatabase;
 use lifeboat::sys::postgres::maintenance::{Maintenance, Standing};
 use lifeboat::sys::postgres::mark::{Kind, Mark, staging_ending};
 use lifeboat::sys::postgres::settings::Settings;
 use lifeboat::sys::postgres::swap::{LIMIT, Named, Swap};
+use lifeboat::sys::scratch::ScratchCluster;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -260,4 +262,34 @@ fn a_database_that_was_absent_gets_its_name() {
     assert_eq!(family.names(), std::slice::from_ref(&family.live));
     assert_eq!(maintenance.find(&family.live).unwrap().unwrap().mark, None);
     assert_eq!(family.which(&family.live), "new");
+}
+
+#[test]
+fn a_superuser_ends_no_session_but_those_in_the_databases_that_are_swapped() {
+    // On a server of its own, since every other test would feel it.
+    let server = ScratchCluster::start(&cluster::options()).unwrap();
+    let family = Family::on(server.client_env("postgres"), "elsewhere");
+    let maintenance = family.as_superuser();
+    let session = |database: &str| connect(&host(), &settings_from(family.superuser(database))).unwrap();
+    let background = || {
+        family.sql(
+            "postgres",
+            "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE '%launcher' ORDER BY 1",
+        )
+    };
+    let (before, elsewhere) = (background(), session("template1"));
+    let effects = effects();
+    let token = effects.intend("swap").unwrap();
+    // A database that was absent, and one that is replaced: the planner orders the conditions of each its own way.
+    for absent in [true, false] {
+        if absent {
+            family.sql("postgres", &format!("DROP DATABASE \"{}\"", family.live));
+        }
+        let staging = family.staged(&maintenance);
+        let inside = session(&staging.name);
+        effects.swap_databases(&token, &maintenance, &family.swap(&maintenance, &staging)).unwrap();
+        assert_eq!(elsewhere.one("SELECT 1").unwrap(), [Some("1".to_owned())]);
+        inside.one("SELECT 1").unwrap_err();
+        assert_eq!(background(), before);
+    }
 }

@@ -395,13 +395,13 @@ mod functions {
     /// Host name, or the folder of its socket.
     #[rhai_fn(get = "host", pure)]
     pub fn database_host(db: &mut Database) -> String {
-        db.0.host.clone()
+        db.0.named_host().to_owned()
     }
 
     /// Port.
     #[rhai_fn(get = "port", pure)]
     pub fn database_port(db: &mut Database) -> i64 {
-        i64::from(db.0.port)
+        i64::from(db.0.named_port())
     }
 
     /// Role.

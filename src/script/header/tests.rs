@@ -1,10 +1,12 @@
 //! Headers as they are read, and every message about one.
 
 use super::*;
+use crate::base::drill::Start;
 use crate::script::library::Origin;
 use crate::script::param::Kind;
 use expect_test::{Expect, expect};
 use serde_json::json;
+use std::time::Duration;
 
 fn playbook(source: &str) -> Playbook {
     Playbook {
@@ -64,7 +66,7 @@ const PLAYBOOK = #{
         #{ cron: "0 9-17 * * MON-FRI", tz: "Europe/Berlin", params: #{ db: false, files: ["a", "b"] } },
     ],
     watch: [".env", "config/**/*.json"],
-    drill: #{ start: "empty", run: ["npm"] },
+    drill: #{ start: "empty", run: ["npm"], rto: "30m", rpo: "2h" },
 };
 let db = unknown_things(happen_below);
 "#,
@@ -103,7 +105,15 @@ let db = unknown_things(happen_below);
     assert_eq!(given["db"], ["false"]);
     assert_eq!(given["files"], ["a", "b"]);
     assert_eq!(header.watch, [".env", "config/**/*.json"]);
-    assert_eq!(header.drill, Some(json!({ "start": "empty", "run": ["npm"] })));
+    assert_eq!(
+        header.drill,
+        Terms {
+            start: Start::Empty,
+            run: vec!["npm".into()],
+            rto: Some(Duration::from_secs(1800)),
+            rpo: Some(Duration::from_secs(7200)),
+        }
+    );
     assert_eq!(header.param("db").unwrap().kind, Kind::Bool);
 }
 

@@ -11,11 +11,16 @@ use std::collections::BTreeMap;
 pub const UNKNOWN_SYSTEM: &str = "unknown";
 
 /// The server's identifier, which a restored copy of the cluster keeps and no other cluster has; `unknown at HOST:PORT`
-/// where the server does not let this role ask, as some managed ones.
+/// where the server does not let this role ask, as some managed ones. A scratch server that stands in for another one has
+/// that one's, so that a drill's backups are of the same source as real ones.
 ///
 /// # Errors
 /// Only if the connection breaks.
 pub fn system_identifier(session: &Session) -> Result<String, Failure> {
+    let stood_in = session.host().sandbox().and_then(|sandbox| sandbox.system_of(session.settings()));
+    if let Some(system) = stood_in {
+        return Ok(system);
+    }
     match session.one("SELECT system_identifier FROM pg_control_system()") {
         Ok(row) => Ok(text(&row, 0)),
         Err(failure) if failure.code == Code::Query => {

@@ -77,6 +77,15 @@ type Broken = Arc<Mutex<Option<String>>>;
 /// `Connect`, with the server's or the system's words and the remedy.
 pub fn connect(host: &Arc<Host>, settings: &Settings) -> Result<Session, Failure> {
     settings.tell(host.masker());
+    // Whatever way the settings came: from a drill nobody ever reaches another server.
+    if let Some(sandbox) = host.sandbox()
+        && !sandbox.serves(settings)
+        && host.scratch_server(settings).is_none()
+    {
+        return Err(Failure::new(Code::Internal, format!("a drill may not connect to `{settings}`"))
+            .caused_by("it is none of the drill's scratch servers")
+            .hint("This is a defect in Lifeboat: please report it with the playbook. Nothing was sent."));
+    }
     match open(host, settings)? {
         Ok(session) => {
             tracing::debug!(%settings, version = session.version_text, "connected");
@@ -123,7 +132,14 @@ pub(super) fn connect_to_any(
             }
         }
     }
-    Err(first.unwrap_or_else(|| Failure::new(Code::Internal, "no database was named to connect to")))
+    let failure =
+        first.unwrap_or_else(|| Failure::new(Code::Internal, "no database was named to connect to"));
+    let names: Vec<String> = databases.iter().map(|name| format!("`{name}`")).collect();
+    Err(failure.hint(format!(
+        "Databases are made and renamed from another one: let `{}` connect to {}.",
+        settings.user,
+        names.join(" or ")
+    )))
 }
 
 /// The names of the server's databases, as far as one of the usual ones lets us ask.
@@ -271,6 +287,11 @@ async fn attend(connection: impl Future<Output = Result<(), Error>>, broken: Bro
 }
 
 impl Session {
+    /// The host that it belongs to.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// The settings it was made with.
     pub fn settings(&self) -> &Settings {
         &self.settings

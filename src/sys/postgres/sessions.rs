@@ -31,9 +31,11 @@ pub(super) fn end(
     stop: &Receiver<()>,
     blockers: &Mutex<Vec<Holder>>,
 ) -> u64 {
+    // The server may evaluate conditions in any order, and would end everybody before it looks in which database they are:
+    // whom to end is decided first, and for all.
     let sql = format!(
-        "SELECT pid FROM pg_stat_activity a WHERE datid IN ({}) AND pid <> pg_backend_pid() AND {ENDABLE} \
-         AND pg_terminate_backend(pid)",
+        "WITH chosen AS MATERIALIZED (SELECT pid FROM pg_stat_activity a WHERE datid IN ({}) \
+         AND pid <> pg_backend_pid() AND {ENDABLE}) SELECT pid FROM chosen WHERE pg_terminate_backend(pid)",
         list(oids)
     );
     let mut ended = BTreeSet::new();

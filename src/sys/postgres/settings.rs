@@ -18,6 +18,7 @@ use crate::sys::process::Value;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a connection may take to be made, unless the settings say otherwise.
@@ -125,13 +126,47 @@ pub struct Settings {
     pub origin: Vec<(&'static str, String)>,
     /// What was found and is not used, and why.
     pub notes: Vec<String>,
+    /// In a drill, the server that these settings name and never reach: a scratch server stands in for it.
+    pub stands_for: Option<Box<StandsFor>>,
+}
+
+/// The server that a drill's scratch server stands in for. People, plans, locks and the policy see this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandsFor {
+    /// Host name, address, or the folder of a Unix socket.
+    pub host: String,
+    /// Its address, if it was named.
+    pub hostaddr: Option<IpAddr>,
+    /// Port.
+    pub port: u16,
+    /// Version of the scratch server.
+    pub version: String,
 }
 
 impl Settings {
+    /// Host and address as the playbook and the environment name them.
+    fn named(&self) -> (&str, Option<IpAddr>, u16) {
+        match &self.stands_for {
+            Some(real) => (&real.host, real.hostaddr, real.port),
+            None => (&self.host, self.hostaddr, self.port),
+        }
+    }
+
+    /// The host as the playbook and the environment name it.
+    pub fn named_host(&self) -> &str {
+        self.named().0
+    }
+
+    /// The port as the playbook and the environment name it.
+    pub fn named_port(&self) -> u16 {
+        self.named().2
+    }
+
     /// What the policy must allow before anybody connects: the host, unless the server is reached by a Unix socket.
     pub fn needs(&self) -> Vec<Need> {
-        let host = (!self.host.starts_with('/')).then(|| self.host.clone());
-        let address = self.hostaddr.map(|address| address.to_string());
+        let (host, address, _) = self.named();
+        let host = (!host.starts_with('/')).then(|| host.to_owned());
+        let address = address.map(|address| address.to_string());
         host.into_iter().chain(address).map(Need::Host).collect()
     }
 }
@@ -144,19 +179,32 @@ pub fn resolve(explicit: &Explicit, env: &Env, home: Option<&Path>) -> Result<Se
     resolve_on(&Machine::here(home, env), explicit, env)
 }
 
-/// [`resolve`] for a run: the masker learns the password, and an event tells the target and where each part came from.
+/// [`reach`] for a playbook: an event tells the target and where each part came from.
 ///
 /// # Errors
 /// As [`resolve`].
-pub fn resolve_for(host: &Host, explicit: &Explicit) -> Result<Settings, Failure> {
-    let home = host.env().value("HOME").map(PathBuf::from);
-    let settings = resolve(explicit, &host.env(), home.as_deref())?;
-    settings.tell(host.masker());
+pub fn resolve_for(host: &Arc<Host>, explicit: &Explicit) -> Result<Settings, Failure> {
+    let settings = reach(host, explicit)?;
     host.emit(What::Resolved {
         what: "postgres".to_owned(),
         value: settings.to_string(),
         from: settings.lines(),
     });
+    Ok(settings)
+}
+
+/// [`resolve`] for a run: the masker learns the password, and in a drill a scratch server stands in for the real one.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn reach(host: &Arc<Host>, explicit: &Explicit) -> Result<Settings, Failure> {
+    let home = host.env().value("HOME").map(PathBuf::from);
+    let home = host.sandbox().map_or(home, |sandbox| sandbox.real_home().map(Path::to_path_buf));
+    let mut settings = resolve(explicit, &host.env(), home.as_deref())?;
+    settings.tell(host.masker());
+    if let Some(sandbox) = host.sandbox() {
+        settings = sandbox.stand_in(host, &settings)?;
+    }
     Ok(settings)
 }
 
@@ -215,6 +263,7 @@ fn resolve_on(machine: &Machine, explicit: &Explicit, env: &Env) -> Result<Setti
         options: find("options").map(|found| found.value.clone()),
         origin: Vec::new(),
         notes: Vec::new(),
+        stands_for: None,
     };
     if settings.sslrootcert == Some(RootCertificates::System) {
         settings.sslmode = trust_of_system(find("sslmode"), settings.sslmode)?;
@@ -370,11 +419,8 @@ impl Settings {
 
     /// The server, as `db1:5432`.
     pub fn server(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        let (host, _, port) = self.named();
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
     /// Whether the server is reached through a Unix socket.
@@ -450,7 +496,11 @@ impl Settings {
 
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {} as {}", self.database, self.server(), self.user)
+        write!(f, "{} at {} as {}", self.database, self.server(), self.user)?;
+        match &self.stands_for {
+            Some(real) => write!(f, " (rehearsed on a scratch PostgreSQL {})", real.version),
+            None => Ok(()),
+        }
     }
 }
 

@@ -38,7 +38,7 @@ fn a_run_tells_its_target_and_learns_its_password() {
         [("DATABASE_URL", "postgres://app:s3cr3t%2Fp%40ss%20w0rd@db1/shop"), ("HOME", "/nowhere")];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let env = Env::of(BTreeMap::from(variables), BTreeMap::new());
-    let host = Host::new("/nowhere".into(), "/nowhere/.lifeboat".into(), env);
+    let host = Arc::new(Host::new("/nowhere".into(), "/nowhere/.lifeboat".into(), env));
     let heard = Arc::new(Heard::default());
     host.listen(heard.clone());
     resolve_for(&host, &Explicit::default()).unwrap();

@@ -1,0 +1,157 @@
+//! Leads a drill from its playbook to its verdict: the very same playbook, in a sandbox.
+
+use crate::base::confirm::{Answer, Asker};
+use crate::base::drill::Start;
+use crate::base::event::{Events, What};
+use crate::base::failure::{Exit, Failure};
+use crate::base::ids::RunId;
+use crate::engine::alert;
+use crate::engine::drill::{self, Ended, FromBackups, Rehearsal};
+use crate::engine::policy::{Grants, Policy};
+use crate::engine::session::{LiveRun, Session};
+use crate::journal::drills::{self, DrillRecord};
+use crate::journal::store::RunRecord;
+use crate::script::grants::grants;
+use crate::script::header::Header;
+use crate::script::launch::{Fan, Landing, Launch, begin, record, script_params, tell_of_killed_runs};
+use crate::script::parameters::Values;
+use crate::script::program::Program;
+use crate::script::runtime;
+use crate::sys::env::Env;
+use crate::sys::host::Host;
+use crate::sys::sandbox::Sandbox;
+use std::sync::Arc;
+
+/// The environment that a drill finds: when everything is lost but the backups, so is `.env`.
+pub(super) fn environment(host: &Host, header: &Header) -> Arc<Env> {
+    match header.drill.start {
+        Start::Empty => Arc::new(host.env().of_process()),
+        Start::Latest => host.env(),
+    }
+}
+
+/// Answers every question in a drill: nothing that is asked about can come to harm.
+struct Yes;
+
+impl Asker for Yes {
+    fn ask(&self, _: &str) -> Option<Answer> {
+        Some(Answer { yes: true, by: "the drill, in place of a person".to_owned() })
+    }
+}
+
+/// Rehearses a playbook.
+///
+/// # Errors
+/// What keeps the drill from beginning. How it ends, badly too, is its result.
+pub(super) fn drill(
+    host: &Arc<Host>,
+    launch: &Launch<'_>,
+    program: &Program,
+    header: &Header,
+    values: &Values,
+    run: &RunId,
+) -> Landing {
+    let record = record(host, launch, program, run)?;
+    let rehearsal = Arc::new(Rehearsal::new(host.began().fixed_offset()));
+    let mut sinks: Vec<Events> = vec![record.clone(), rehearsal.clone()];
+    sinks.extend(launch.sinks.iter().cloned());
+    let sinks: Events = Arc::new(Fan(sinks));
+    host.listen(sinks.clone());
+    tell_of_killed_runs(host);
+    begin(host, launch, program, values, run);
+    let ended = in_sandbox(host, launch, (program, header, values), &record, &rehearsal, &sinks);
+    record.end(ended.0)?;
+    Ok(ended)
+}
+
+/// What is run: program, header, parameters.
+type Running<'a> = (&'a Program, &'a Header, &'a Values);
+
+fn in_sandbox(
+    host: &Arc<Host>,
+    launch: &Launch<'_>,
+    (program, header, values): Running<'_>,
+    record: &Arc<RunRecord>,
+    rehearsal: &Arc<Rehearsal>,
+    sinks: &Events,
+) -> (Exit, Option<Failure>) {
+    let began = host.clock().instant();
+    let run = record.run();
+    let sandbox = match Sandbox::make(host, run.as_str(), header.drill.clone()) {
+        Ok(sandbox) => Arc::new(sandbox),
+        Err(failure) => {
+            let exit = if drill::was_broken_off(&failure) { failure.code.exit() } else { Exit::Drill };
+            finish(host, launch, record, exit, Some(&failure), &[], began);
+            return (exit, Some(failure));
+        }
+    };
+    let scratch = Arc::new(host.sandboxed(sandbox.clone(), &environment(host, header)));
+    scratch.listen(sinks.clone());
+    scratch.answered_by(Arc::new(Yes));
+    let mut granted = grants(program, header, values, &scratch);
+    for path in &granted.write {
+        sandbox.bring(path);
+    }
+    // What a link to a backup leads to is read, and never written.
+    granted = Grants { read: granted.read.into_iter().chain(sandbox.linked()).collect(), ..granted };
+    let policy = Policy::new(granted).guarding(scratch.project(), scratch.state());
+    let live = LiveRun { run: run.to_string(), intents: record.clone() };
+    let loader = FromBackups::new(
+        host.sandboxed(sandbox.clone(), &scratch.env()),
+        live.clone(),
+        rehearsal.clone(),
+        sinks.clone(),
+    );
+    sandbox.set_loader(Arc::new(loader));
+    let session = Arc::new(Session::drill(scratch.clone(), policy, live));
+
+    let idle = sandbox.idle();
+    let start = host.clock().instant();
+    let result =
+        runtime::run(session.clone(), launch.library, launch.playbook, script_params(header, values));
+    let took = start.elapsed().saturating_sub(sandbox.idle() - idle);
+
+    let mut warnings = rehearsal.warnings();
+    warnings.extend(session.warnings());
+    let verdict = rehearsal.verdict(Ended { took, failure: result.as_ref().err() }, &sandbox);
+    let (exit, failure) = drill::end(&verdict, result.err(), !warnings.is_empty());
+    // What is said must be so: the sandbox is gone before the verdict is told.
+    sandbox.end();
+    if matches!(exit, Exit::Success | Exit::Warnings) {
+        rehearsal.mark(host, &sandbox, run.as_str());
+    }
+    host.emit(What::Drilled(Box::new(verdict.clone())));
+    let kept = DrillRecord::new(run, &launch.playbook.name, host.began().fixed_offset(), exit, verdict);
+    // One that was broken off proves nothing, and hides nothing that an earlier one has proved.
+    if !failure.as_ref().is_some_and(drill::was_broken_off)
+        && let Err(failure) = drills::keep(host.state(), &kept)
+    {
+        host.warn(&format!("the drill could not be kept as evidence: {failure}"));
+    }
+    finish(host, launch, record, exit, failure.as_ref(), &warnings, began);
+    (exit, failure)
+}
+
+/// Sends the alert of a drill that failed, and ends the run.
+fn finish(
+    host: &Arc<Host>,
+    launch: &Launch<'_>,
+    record: &RunRecord,
+    exit: Exit,
+    failure: Option<&Failure>,
+    warnings: &[String],
+    began: std::time::Instant,
+) {
+    let name = format!("drill of {}", launch.playbook.name);
+    let end = alert::End { playbook: &name, exit, failure, warnings };
+    if !matches!(exit, Exit::Success | Exit::Warnings)
+        && let Some(alert) = alert::decide(None, end, host.clock().now())
+    {
+        let (delivered, detail) = alert::send(host, &alert).told();
+        // Not noted, a later command may take this run's alert for unsent; that is no reason to fail.
+        let _ = record.alert_sent(delivered, &detail);
+    }
+    let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (failure, warnings) = (failure.cloned(), warnings.to_vec());
+    host.emit(What::RunEnded { exit, millis, failure, warnings, value: None });
+}
