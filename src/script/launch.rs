@@ -407,7 +407,11 @@ pub(super) fn tell_of_killed_runs(host: &Arc<Host>) {
         let name = if run.is_drill { format!("drill of {}", run.playbook) } else { run.playbook.clone() };
         let alert = alert::killed(&name, run.run.as_str(), host.clock().now());
         let sent = alert::send(host, &alert);
-        // Not noted, it is sent once more by the next run: better twice than never.
+        // Not noted, it is sent once more by the next run: better twice than never, and a receiver that is down now may be
+        // up by then. Until then every further alert would wait for it too.
+        if matches!(sent, alert::Sent::GivenUp(_)) {
+            break;
+        }
         let (delivered, detail) = sent.told();
         let _ = run.alert_sent(host.clock(), delivered, &detail);
     }

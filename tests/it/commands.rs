@@ -150,6 +150,7 @@ fn help_of_a_playbook_is_its_header() {
                   --project <DIR>  Project folder [default: the nearest one above with `lifeboat.toml` or
                                    `playbooks/`] [env: LIFEBOAT_PROJECT]
                   --dry-run        Show what would be done, and change nothing
+              -y, --yes            Answer every question with yes, in advance
                   --json           Write JSON to stdout
               -q, --quiet          Tell errors only
               -v, --verbose        Tell also what was asked, and what other programs print

@@ -4,12 +4,14 @@
 //! A playbook is added by a [`Scene`]: how its project is made, what must hold at every moment, and what its end looks like.
 
 use crate::aftermath::{all_intact, leftovers, nobody_survives, runs};
-use crate::cluster::{TestDatabase, database, psql};
+use crate::cluster::{TestDatabase, cluster, database, psql, psql_output};
 use crate::project::TestProject;
 use crate::receiver::Receiver;
+use crate::restore::{DIR, backed_up, databases_like};
 use lifeboat::base::event::What;
 use lifeboat::base::failure::Exit;
 use lifeboat::journal::reader::{self, RunState, RunSummary};
+use std::cell::RefCell;
 
 /// A playbook, and the world that it works in.
 pub struct Scene<'a> {
@@ -231,6 +233,98 @@ fn verifying() {
             assert_eq!(project.names("many").len(), kept.names("many").len());
         },
         end: &|project| nothing_left(project, "many"),
+    }
+    .each_fails();
+}
+
+/// The database that a scene restores into; what restores kept of it goes with it.
+struct Restored(TestDatabase);
+
+impl Restored {
+    fn kept(&self) -> Vec<String> {
+        databases_like(&format!("{}_before_", self.0.name))
+    }
+
+    /// Its tables.
+    fn tables(&self) -> String {
+        let sql =
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace";
+        let output = psql_output(&cluster().client_env(&self.0.name), sql, &[]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        self.kept().into_iter().for_each(|name| drop(TestDatabase { name }));
+    }
+}
+
+#[test]
+fn restoring() {
+    let source = shop("fail-source");
+    let (from, file) = backed_up(&source);
+    let text = format!(
+        "let db = postgres();\nstep \"Restore\" {{ restore(\"{file}\", db); }}\nstep \"Tell\" {{ notify(\"success\", \"restored\"); }}"
+    );
+    let target: RefCell<Option<Restored>> = RefCell::default();
+    let is = |what: &dyn Fn(&Restored) -> String| target.borrow().as_ref().map(what).unwrap();
+    Scene {
+        args: &["bring_back"],
+        project: &|| {
+            let fresh = database("fail-restore");
+            psql(&fresh, "CREATE TABLE old AS SELECT 1 AS x");
+            let project = TestProject::in_memory().database(&fresh).playbook("bring_back", &text);
+            std::fs::create_dir_all(project.at(DIR)).unwrap();
+            for name in from.names(DIR) {
+                std::fs::copy(from.at(DIR).join(&name), project.at(DIR).join(&name)).unwrap();
+            }
+            *target.borrow_mut() = Some(Restored(fresh));
+            project
+        },
+        always: &|project| {
+            nothing_broken(project);
+            let tables = is(&Restored::tables);
+            assert!(["old", "users"].contains(&tables.as_str()), "{tables}");
+        },
+        end: &|_| {
+            is(&|target| {
+                let all = databases_like(&target.0.name).len();
+                format!("{}, {} kept, {all} in all", target.tables(), target.kept().len())
+            })
+        },
+    }
+    .each_fails();
+}
+
+#[test]
+fn extracting() {
+    let from = TestProject::new().file("package.json", "{ \"old\": 1 }\n");
+    from.run(&["backup_config"]).exits(0);
+    let file = format!("backups/config/{}", from.only("backups/config", ".tar.gz"));
+    let text = format!(
+        "step \"Extract\" {{ extract(\"{file}\", \".\"); }}\nstep \"Tell\" {{ notify(\"success\", \"extracted\"); }}"
+    );
+    Scene {
+        args: &["bring_back"],
+        project: &|| {
+            let project = TestProject::in_memory()
+                .file("package.json", "{ \"new\": 2 }\n")
+                .playbook("bring_back", &text);
+            std::fs::create_dir_all(project.at("backups/config")).unwrap();
+            for name in from.names("backups/config") {
+                let there = project.at("backups/config").join(&name);
+                std::fs::copy(from.at("backups/config").join(&name), there).unwrap();
+            }
+            project
+        },
+        always: &|project| {
+            nothing_broken(project);
+            let content = std::fs::read_to_string(project.at("package.json")).unwrap();
+            assert!(content.contains("old") || content.contains("new"), "{content}");
+        },
+        end: &|project| std::fs::read_to_string(project.at("package.json")).unwrap(),
     }
     .each_fails();
 }

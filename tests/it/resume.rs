@@ -319,3 +319,84 @@ fn what_nobody_can_tell_stops_the_run_until_a_person_says() {
     project.run(&["resume", "--trust"]).exits(0);
     assert_eq!(since_resumed(&project), ["kept save", "did exec"]);
 }
+
+#[test]
+fn the_alert_of_a_killed_run_is_sent_when_its_receiver_is_up_again() {
+    let down = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/hook", down.local_addr().unwrap());
+    drop(down);
+    let project =
+        project().file("go", "").env("BACKUP_WEBHOOK_URL", address).env("LIFEBOAT_FAULT", "kill-before:1");
+    assert_eq!(project.run(&["work"]).code, 1009);
+    // Names hold the second, and nothing is ever overwritten.
+    let at = |second: u32| format!("2025-11-10T02:00:0{second}+00:00");
+    let project = project.env("LIFEBOAT_FAULT", "").env("LIFEBOAT_NOW", at(1));
+    project.run(&["work"]).exits(0).says("the alert was not delivered");
+    let receiver = Receiver::new();
+    let project = project.env("BACKUP_WEBHOOK_URL", receiver.url()).env("LIFEBOAT_NOW", at(2));
+    project.run(&["work"]).exits(0);
+    let project = project.env("LIFEBOAT_NOW", at(3));
+    project.run(&["work"]).exits(0);
+    assert_eq!(receiver.messages(" was killed: run ").len(), 1);
+}
+
+#[test]
+fn what_asks_for_a_failure_must_be_readable() {
+    let project = project().env("LIFEBOAT_FAULT", "sometimes");
+    expect![[r#"
+        exit 2
+        error: `LIFEBOAT_FAULT` is `sometimes`
+        hint: Write `fail:3`, `kill-before:3` or `kill-after:3`, with the number of an action; or unset it.
+    "#]]
+    .assert_eq(&project.told(&project.run(&["work"])));
+    let project = project.env("LIFEBOAT_FAULT", "fail:2");
+    let ran = project.run(&["work"]);
+    assert!(ran.stderr.contains("action 2 fails on purpose, since LIFEBOAT_FAULT is set"), "{}", ran.stderr);
+    expect![[r#"
+        exit 1
+        error: `save` fails on purpose
+          ——▶ playbooks/work.rhai:5:44
+          │
+        N │     let saved = file("data").gzip().hash().save(`kept/data_${run_stamp()}.gz`);
+          │                                            ^
+        caused by: LIFEBOAT_FAULT asks for that, since it is action 2
+        hint: Unset LIFEBOAT_FAULT.
+        ✘ work failed in step `Save` after TIME (exit 1)
+    "#]]
+    .assert_eq(&project.told(&ran));
+}
+
+#[test]
+fn what_tells_that_a_program_is_done_is_a_command_or_a_path() {
+    let project = TestProject::new().playbook("work", "step \"A\" { exec([\"true\"], #{ done_if: 1 }); }");
+    expect![[r#"
+        exit 1
+        error: option `done_if` of `exec` must be a command, which is an array of texts, or a path
+          ——▶ playbooks/work.rhai:2:12
+          │
+        N │ step "A" { exec(["true"], #{ done_if: 1 }); }
+          │            ^
+        caused by: it is a value of type `i64`
+        ✘ work failed in step `A` after TIME (exit 1)
+    "#]]
+    .assert_eq(&project.told(&project.run(&["work"])));
+    let project = TestProject::new()
+        .playbook("work", "step \"A\" { exec([\"true\"], #{ done_if: [\"test\", \"-e\", \"x\"] }); exec([\"true\"], #{ done_if: \"y\" }); }");
+    let plan = project.run(&["work", "--dry-run"]).exits(0).stdout;
+    assert!(plan.contains("not again in a resumed run if `test -e x` succeeds\n"), "{plan}");
+    assert!(plan.contains("not again in a resumed run if `y` is there\n"), "{plan}");
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_not_resumed() {
+    let project = project();
+    project.run(&["work"]).exits(1);
+    let run = runs(&project).remove(0).run;
+    std::fs::write(project.at(".lifeboat/runs").join(run.as_str()).join("events.jsonl"), "").unwrap();
+    expect![[r#"
+        exit 2
+        error: the run `RUN` cannot be resumed: its record cannot be read
+        hint: Run its playbook once more instead.
+    "#]]
+    .assert_eq(&project.told(&project.run(&["resume"])).replace(run.as_str(), "RUN"));
+}
