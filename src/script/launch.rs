@@ -97,7 +97,7 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
     let checked = examine(launch.library, launch.playbook, launch.reserved);
     let refused = |failure: Failure, findings: Vec<Finding>| {
         let exit = failure.code.exit();
-        if launch.mode == Mode::Live {
+        if launch.mode != Mode::DryRun {
             // A schedule's run that cannot even begin is the one that nobody would notice.
             host.listen(Arc::new(Fan(launch.sinks.clone())));
             alert_of(host, &launch, exit, Some(&failure), &[]);
@@ -255,7 +255,11 @@ fn alert_of(
     failure: Option<&Failure>,
     warnings: &[String],
 ) -> Option<(bool, String)> {
-    let end = alert::End { playbook: &launch.playbook.name, exit, failure, warnings };
+    let name = match launch.mode {
+        Mode::Drill => format!("drill of {}", launch.playbook.name),
+        Mode::Live | Mode::DryRun => launch.playbook.name.clone(),
+    };
+    let end = alert::End { playbook: &name, exit, failure, warnings };
     let alert = alert::decide(host.alert(), end, host.clock().now())?;
     Some(alert::send(host, &alert).told())
 }
