@@ -200,6 +200,17 @@ fn a_restore_is_rolled_back_and_the_rollback_too() {
     place.rollback("latest").exits(0);
     assert_eq!(place.which(), "old old old");
     assert_eq!(which(&place.only_other()), "new new new");
+
+    // A playbook may name what is kept.
+    let text = "const PLAYBOOK = #{ summary: \"Back\" };\nlet db = postgres();\nlet name = kept(db)[0].name;\n\
+                step \"Back\" { rollback_database(db, name); }\n";
+    std::fs::write(place.project.at("playbooks/back.rhai"), text).unwrap();
+    place.project.run(&["back", "--yes"]).exits(0);
+    assert_eq!(place.which(), "new new new");
+    let text = text.replace("kept(db)[0].name", "\"postgres\"");
+    std::fs::write(place.project.at("playbooks/back.rhai"), text).unwrap();
+    let refused = place.project.run(&["back", "--yes"]);
+    expect![[r#""#]].assert_eq(&place.told(&refused));
 }
 
 #[test]
