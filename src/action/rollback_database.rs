@@ -4,7 +4,7 @@
 
 use crate::action::{Action, Recorded};
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Effect, Later, Plan, Reconciled, Touch, Was};
+use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Touch, Was};
 use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
@@ -20,16 +20,37 @@ use serde::{Deserialize, Serialize};
 /// Rolls back what an action of an earlier run made of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollbackDatabase {
-    /// Where the database is. The run that is rolled back was allowed to go there.
+    /// Where the database is.
     pub target: Address,
-    /// The run that is rolled back.
-    pub run: String,
-    /// Number of its action.
-    pub action: u64,
-    /// OID of what that action gave the name; `None` if it left the name free.
-    pub live_oid: Option<u32>,
-    /// What had the name before, under the name it got; `None` if nothing had it.
-    pub kept: Option<Named>,
+    /// What is rolled back.
+    pub undone: Undone,
+}
+
+/// What is rolled back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undone {
+    /// What a run has recorded.
+    Recorded {
+        /// The run.
+        run: String,
+        /// OID of what it gave the name; `None` if it left the name free.
+        live_oid: Option<u32>,
+        /// What had the name before, under the name it got; `None` if nothing had it.
+        kept: Option<Named>,
+    },
+    /// What the mark on a database tells, which is kept under this name.
+    Kept {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What is rolled back, with all that is known of it.
+struct Known<'a> {
+    database: &'a str,
+    run: String,
+    live_oid: Option<u32>,
+    kept: Option<Named>,
 }
 
 /// A database that has its name again. As what a restore returns, it tells what can be rolled back.
@@ -79,20 +100,31 @@ impl Action for RollbackDatabase {
     const NAME: &'static str = "rollback_database";
     type Output = RolledBack;
 
+    fn asks(&self) -> Vec<Need> {
+        let is_socket = self.target.host.starts_with('/');
+        match &self.undone {
+            // The run that is rolled back was allowed to go there.
+            Undone::Recorded { .. } => Vec::new(),
+            Undone::Kept { .. } if is_socket => Vec::new(),
+            Undone::Kept { .. } => vec![Need::Host(self.target.host.clone())],
+        }
+    }
+
     fn plan(&self, facts: &Facts) -> Result<Plan<RolledBack>, Failure> {
         let settings = self.target.settings(facts.host())?;
         let database = &self.target.database;
-        let summary = format!("make `{settings}` what it was before run {}", self.run);
         if facts.view().is_touched(&settings.target()) {
+            let summary = format!("make `{settings}` what it was before");
             let mut plan = Plan::new(summary, Effect::Replace, Later::AfterRun);
             plan.unknown.push("what is live then: this run changes the database before".to_owned());
             plan.touches.push(Touch::Changed(settings.target()));
             return Ok(plan);
         }
         let maintenance = Maintenance::connect(facts.host(), &settings)?;
+        let known = self.known(&maintenance)?;
         let live = maintenance.find(database)?;
-        self.check_live(&maintenance, live.as_ref())?;
-        let incoming = self.kept.as_ref().map(|kept| self.kept_now(&maintenance, kept)).transpose()?;
+        known.check_live(&maintenance, live.as_ref())?;
+        let incoming = known.kept.as_ref().map(|kept| known.kept_now(&maintenance, kept)).transpose()?;
         let mut found = maintenance.obstacles_of_renaming(database, live.as_ref())?;
         if let Some(incoming) = &incoming {
             let more = maintenance.obstacles_of_renaming(&incoming.name, Some(incoming))?;
@@ -108,21 +140,22 @@ impl Action for RollbackDatabase {
         let output = RolledBack {
             target: self.target.clone(),
             database: database.clone(),
-            undone: self.run.clone(),
+            undone: known.run.clone(),
             live_oid: incoming.as_ref().map(|incoming| incoming.oid),
             was: incoming.as_ref().map(|incoming| incoming.name.clone()),
             kept: keep.clone(),
             kept_oid: live.as_ref().map(|live| live.oid),
         };
+        let summary = format!("make `{settings}` what it was before run {}", known.run);
         let mut plan = Plan::new(summary, Effect::Replace, Later::Now(output));
         let back = match &incoming {
             Some(incoming) => {
                 plan.details.push(format!("`{}`{} becomes `{database}`", incoming.name, about(incoming)));
-                format!("Make `{database}` again what it was before run {}{}?", self.run, since(incoming))
+                format!("Make `{database}` again what it was before run {}{}?", known.run, since(incoming))
             }
             None => {
                 plan.details.push(format!("nothing becomes `{database}`: it was not there before"));
-                format!("Leave no `{database}`, as it was before run {}?", self.run)
+                format!("Leave no `{database}`, as it was before run {}?", known.run)
             }
         };
         let mut question = back;
@@ -199,9 +232,38 @@ impl Action for RollbackDatabase {
 }
 
 impl RollbackDatabase {
+    fn known(&self, maintenance: &Maintenance) -> Result<Known<'_>, Failure> {
+        let database = self.target.database.as_str();
+        let name = match &self.undone {
+            Undone::Recorded { run, live_oid, kept } => {
+                return Ok(Known { database, run: run.clone(), live_oid: *live_oid, kept: kept.clone() });
+            }
+            Undone::Kept { name } => name,
+        };
+        let refused = |why: String| {
+            Failure::new(Code::NotFound, format!("`{name}` cannot become `{database}` again"))
+                .caused_by(why)
+                .hint("`lifeboat cleanup` lists what is kept.")
+        };
+        let Some(found) = maintenance.find(name)? else {
+            return Err(refused(format!("there is no database `{name}`")));
+        };
+        match found.mark {
+            Some(mark) if mark.kind == Kind::Kept && mark.database == database => Ok(Known {
+                database,
+                run: mark.run,
+                live_oid: mark.replaced_by,
+                kept: Some(Named { name: found.name, oid: found.oid }),
+            }),
+            _ => Err(refused(format!("it has no mark that it was `{database}` once"))),
+        }
+    }
+}
+
+impl Known<'_> {
     /// Refuses when the database is not the one that the run left.
     fn check_live(&self, maintenance: &Maintenance, live: Option<&Standing>) -> Result<(), Failure> {
-        let database = &self.target.database;
+        let database = self.database;
         let oid = live.map(|live| live.oid);
         if oid == self.live_oid {
             return Ok(());
@@ -240,7 +302,7 @@ impl RollbackDatabase {
 
     /// What the run kept, whatever it is called by now.
     fn kept_now(&self, maintenance: &Maintenance, kept: &Named) -> Result<Standing, Failure> {
-        let database = &self.target.database;
+        let database = self.database;
         let gone = |why: String| {
             Failure::new(
                 Code::NotFound,
@@ -254,7 +316,7 @@ impl RollbackDatabase {
         };
         // Another rollback may have kept it once more since; it is the same database.
         let is_kept =
-            found.mark.as_ref().is_some_and(|mark| mark.kind == Kind::Kept && mark.database == *database);
+            found.mark.as_ref().is_some_and(|mark| mark.kind == Kind::Kept && mark.database == database);
         if !is_kept {
             return Err(gone(format!(
                 "`{}`, which that run kept, has no mark of it any more: it serves another purpose by now",

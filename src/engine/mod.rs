@@ -7,3 +7,4 @@ pub mod overlay;
 pub mod policy;
 pub mod resume;
 pub mod session;
+pub mod undo;

@@ -38,7 +38,7 @@ pub fn actions(events: &[Event]) -> Vec<RecordedAction> {
                     output: None,
                 });
             }
-            What::ActionEnded { number, output, .. } => {
+            What::ActionEnded { number, output, .. } | What::ActionKept { number, output, .. } => {
                 if let Some(action) = begun.iter_mut().rev().find(|action| action.number == *number) {
                     action.output = Some(output.clone());
                 }

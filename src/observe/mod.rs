@@ -18,7 +18,6 @@ pub mod require_pg_dump;
 pub mod require_program;
 pub mod require_writable;
 pub mod reread_env;
-pub mod undoable;
 
 use crate::base::failure::Failure;
 use crate::base::plan::{Later, Need, Target};

@@ -18,7 +18,15 @@ pub const FAMILIES: [(&str, &[&str]); 9] = [
     ),
     (
         "Rolling back",
-        &["rollback", "rollback_files", "kept", "kept_files", "remove_database", "remove_kept_files"],
+        &[
+            "rollback",
+            "rollback_database",
+            "rollback_files",
+            "kept",
+            "kept_files",
+            "remove_database",
+            "remove_kept_files",
+        ],
     ),
     (
         "Pre-flight checks",
@@ -42,7 +50,7 @@ pub const FAMILIES: [(&str, &[&str]); 9] = [
 ];
 
 /// Functions that act on the world: they stand inside steps.
-pub const EFFECTS: [&str; 15] = [
+pub const EFFECTS: [&str; 16] = [
     "save",
     "rotate",
     "verify",
@@ -57,6 +65,7 @@ pub const EFFECTS: [&str; 15] = [
     "scratch_postgres",
     "scratch_database",
     "rollback",
+    "rollback_database",
     "remove_database",
 ];
 

@@ -200,6 +200,28 @@ fn a_restore_is_rolled_back_and_the_rollback_too() {
     place.rollback("latest").exits(0);
     assert_eq!(place.which(), "old old old");
     assert_eq!(which(&place.only_other()), "new new new");
+
+    // A playbook may name what is kept.
+    let text = "const PLAYBOOK = #{ summary: \"Back\" };\nlet db = postgres();\nlet name = kept(db)[0].name;\n\
+                step \"Back\" { rollback_database(db, name); }\n";
+    std::fs::write(place.project.at("playbooks/back.rhai"), text).unwrap();
+    place.project.run(&["back", "--yes"]).exits(0);
+    assert_eq!(place.which(), "new new new");
+    let text = text.replace("kept(db)[0].name", "\"postgres\"");
+    std::fs::write(place.project.at("playbooks/back.rhai"), text).unwrap();
+    let refused = place.project.run(&["back", "--yes"]);
+    expect![[r#"
+        exit 1
+        error: `postgres` cannot become `shop` again
+          ——▶ playbooks/back.rhai:4:15
+          │
+        N │ step "Back" { rollback_database(db, name); }
+          │               ^
+        caused by: it has no mark that it was `shop` once
+        hint: `lifeboat cleanup` lists what is kept.
+        ✘ back failed in step `Back` after TIME (exit 1)
+    "#]]
+    .assert_eq(&place.told(&refused));
 }
 
 #[test]
@@ -241,7 +263,7 @@ fn what_cannot_be_rolled_back_is_told() {
            │
         N │ let done = step "Roll back" { rollback(params.run) };
            │                               ^
-        caused by: it restored no database
+        caused by: it restored no database and replaced no file
         hint: `lifeboat show RUN` tells what it did.
         ✘ rollback failed in step `Roll back` after TIME (exit 1)
 

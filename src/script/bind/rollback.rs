@@ -1,9 +1,9 @@
 //! Taking back what runs did, and removing what they kept for it.
 
 use crate::action::remove_database::{RemoveDatabase, RemoveOptions, Removed};
-use crate::action::rollback_database::RolledBack;
+use crate::action::rollback_database::{RollbackDatabase, RolledBack, Undone};
+use crate::engine::undo::{Undo, undoable};
 use crate::observe::kept::{Kept, KeptDatabase};
-use crate::observe::undoable::{AskUndoable, Undo};
 use crate::script::bind::database::Database;
 use crate::script::bind::time::{Bytes, Span, Time};
 use crate::script::bind::{known_text, observe, perform};
@@ -12,6 +12,7 @@ use crate::script::fault;
 use crate::script::option_keys::Options;
 use crate::script::options;
 use crate::script::value::IntoScript;
+use crate::sys::postgres::address::Address;
 use crate::sys::postgres::mark::Kind;
 use rhai::Map;
 use rhai::plugin::*;
@@ -86,9 +87,8 @@ mod functions {
     pub fn rollback(ctx: NativeCallContext, run: &str) -> Result<Dynamic, Raised> {
         let context = RunContext::of(&ctx)?;
         let session = context.session()?;
-        let asked = AskUndoable { run: known_text(run)?.to_owned() };
-        let answer = session.observe(&asked, true, place(&ctx)).map_err(fault::raise)?;
-        let Some(undoable) = answer.now() else { return Ok(rhai::Array::new().into()) };
+        let undoable = undoable(session.facts(), known_text(run)?)
+            .map_err(|failure| fault::raise(failure.at(place(&ctx))))?;
         for note in &undoable.notes {
             session.host().info(note);
         }
@@ -100,6 +100,15 @@ mod functions {
             });
         }
         Ok(done.into())
+    }
+
+    /// Gives a database back its name that was kept when another took it: `rollback_database(db, kept(db)[0].name)`.
+    ///
+    /// What is live now is kept in its turn. A person must agree.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn rollback_database(ctx: NativeCallContext, db: Database, name: &str) -> Result<Dynamic, Raised> {
+        let undone = Undone::Kept { name: known_text(name)?.to_owned() };
+        perform(&ctx, &RollbackDatabase { target: Address::of(&db.0), undone })
     }
 
     /// The databases that restores into this one have kept, or staged and left behind: `for k in kept(db) { ... }`.

@@ -13,7 +13,7 @@ use lifeboat::action::notify::Notify;
 use lifeboat::action::remove_database::{RemoveDatabase, RemoveOptions};
 use lifeboat::action::remove_kept_files::RemoveKeptFiles;
 use lifeboat::action::restore::{Restore, RestoreOptions};
-use lifeboat::action::rollback_database::RollbackDatabase;
+use lifeboat::action::rollback_database::{RollbackDatabase, Undone};
 use lifeboat::action::rollback_files::RollbackFiles;
 use lifeboat::action::rotate::{Rotate, RotateOptions};
 use lifeboat::action::save::{Save, SaveOptions};
@@ -429,10 +429,11 @@ fn rollback_of(world: &World, target: &ScratchTarget) -> Box<dyn AnyAction> {
     let kept = find("shop_before_20251109_020000");
     Box::new(RollbackDatabase {
         target: Address::of(&settings),
-        run: "20251109-020000-abcdef".into(),
-        action: 1,
-        live_oid: find("shop"),
-        kept: kept.map(|oid| Named { name: "shop_before_20251109_020000".into(), oid }),
+        undone: Undone::Recorded {
+            run: "20251109-020000-abcdef".into(),
+            live_oid: find("shop"),
+            kept: kept.map(|oid| Named { name: "shop_before_20251109_020000".into(), oid }),
+        },
     })
 }
 

@@ -25,6 +25,8 @@ fn what_is_kept_is_listed_and_removed_when_asked() {
     let listed = cleanup(&place, &[]).exits(0);
     expect![[r#"
         cleanup run RUN
+        ▶ Remove files
+        ✔ Remove files (TIME)
         postgres: shop at SERVER as postgres (host from DB_HOST, port from DB_PORT, database from DB_NAME, user from DB_USER, password from DB_PASSWORD)
         ℹ️  INFO - shop_before_STAMP: SIZE, kept by run RUN, TIME old
         ℹ️  INFO - nothing was removed: --keep-days N removes what is older, --all removes everything
@@ -34,6 +36,8 @@ fn what_is_kept_is_listed_and_removed_when_asked() {
     expect![[r#"
         cleanup run RUN
         parameters: keep_days (keep_days from --keep-days)
+        ▶ Remove files
+        ✔ Remove files (TIME)
         postgres: shop at SERVER as postgres (host from DB_HOST, port from DB_PORT, database from DB_NAME, user from DB_USER, password from DB_PASSWORD)
         ℹ️  INFO - shop_before_STAMP: SIZE, kept by run RUN, TIME old
         ▶ Remove databases
@@ -65,6 +69,8 @@ fn what_is_kept_is_listed_and_removed_when_asked() {
         cleanup run RUN
         ℹ️  INFO - the clock stands at TIME.N+00:00, since LIFEBOAT_NOW is set
         parameters: keep_days (keep_days from --keep-days)
+        ▶ Remove files
+        ✔ Remove files (TIME)
         postgres: shop at SERVER as postgres (host from DB_HOST, port from DB_PORT, database from DB_NAME, user from DB_USER, password from DB_PASSWORD)
         ▶ Remove databases
         ✔ Remove databases (TIME)

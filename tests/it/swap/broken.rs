@@ -129,8 +129,8 @@ fn what_nobody_can_tell_is_told_as_such() {
     expect![[r#"
         Connect: nobody can tell whether `LIVE` was swapped
           the connection broke while the swap was committed
-          the connection to `postgres at 127.0.0.1:PORT as ROLE` broke: connection closed
-          the connection to `postgres at 127.0.0.1:PORT as ROLE` broke: connection closed
+          the connection to `postgres at 127.0.0.1:PORT as ROLE` broke: the server hung up
+          the connection to `postgres at 127.0.0.1:PORT as ROLE` broke: the server hung up
           > Look when the server answers again: `LIVE` is the new database if there is no `LIVE_staging_20251110_020000_abcdef` any more.
     "#]].assert_eq(&text);
     assert!(!text.contains(PASSWORD));

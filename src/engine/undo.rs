@@ -1,16 +1,15 @@
-//! `undoable`: what a run on record did that can be rolled back, from its journal, newest first.
+//! What a run on record did that can be rolled back, from its journal, newest first.
 
 use crate::action::Action;
 use crate::action::extract::Extract;
-use crate::action::rollback_database::{RollbackDatabase, RolledBack};
+use crate::action::rollback_database::{RollbackDatabase, RolledBack, Undone};
 use crate::action::rollback_files::RollbackFiles;
 use crate::base::event::{Mode, What};
 use crate::base::failure::{Code, Failure};
 use crate::base::ids::RunId;
-use crate::base::plan::{Later, Need};
+use crate::base::plan::Later;
 use crate::journal::actions::{RecordedAction, actions};
 use crate::journal::reader::{self, RunState};
-use crate::observe::Observation;
 use crate::sys::facts::Facts;
 use crate::sys::kept::{Kept, State};
 use crate::sys::postgres::address::Address;
@@ -44,57 +43,36 @@ pub enum Undo {
     Files(RollbackFiles),
 }
 
-/// Asks what a run did that can be rolled back.
-pub struct AskUndoable {
-    /// The run as people name it. `latest` is the newest that changed anything which can be rolled back.
-    pub run: String,
-}
-
-impl Observation for AskUndoable {
-    const NAME: &'static str = "undoable";
-    type Answer = Undoable;
-
-    fn question(&self) -> String {
-        format!("what run {} did that can be rolled back", self.run)
-    }
-
-    fn answer(&self, answer: &Undoable) -> String {
-        let actions = if answer.undo.len() == 1 { "action" } else { "actions" };
-        format!("{} {actions} of run {}", answer.undo.len(), answer.run)
-    }
-
-    fn needs(&self, facts: &Facts) -> Vec<Need> {
-        vec![Need::Read(facts.host().state().to_path_buf())]
-    }
-
-    fn ask(&self, facts: &Facts) -> Result<Later<Undoable>, Failure> {
-        let run = if self.run == "latest" { latest(facts)? } else { named(facts, &self.run)? };
-        let mut undoable = Undoable { run: run.to_string(), undo: Vec::new(), notes: Vec::new() };
-        for action in recorded(facts, &run)?.into_iter().rev() {
-            if DATABASES.contains(&action.name.as_str()) {
-                match database(facts, &run, &action)? {
-                    Ok(rollback) => undoable.undo.push(Undo::Database(Box::new(rollback))),
-                    Err(why) => undoable.notes.push(why),
-                }
-            } else {
-                match files(&run, &action)? {
-                    Ok(rollback) => undoable.undo.push(Undo::Files(rollback)),
-                    Err(why) => undoable.notes.push(why),
-                }
+/// What a run did that can be rolled back. `latest` is the newest run that changed anything which can be rolled back.
+///
+/// # Errors
+/// `NotFound` when it did nothing of the kind, `Locked` when it has not ended, and those of reading its record.
+pub fn undoable(facts: &Facts, run: &str) -> Result<Undoable, Failure> {
+    let run = if run == "latest" { latest(facts)? } else { named(facts, run)? };
+    let mut undoable = Undoable { run: run.to_string(), undo: Vec::new(), notes: Vec::new() };
+    for action in recorded(facts, &run)?.into_iter().rev() {
+        if DATABASES.contains(&action.name.as_str()) {
+            match database(facts, &run, &action)? {
+                Ok(rollback) => undoable.undo.push(Undo::Database(Box::new(rollback))),
+                Err(why) => undoable.notes.push(why),
+            }
+        } else {
+            match files(&run, &action)? {
+                Ok(rollback) => undoable.undo.push(Undo::Files(rollback)),
+                Err(why) => undoable.notes.push(why),
             }
         }
-        if undoable.undo.is_empty() {
-            let failure =
-                Failure::new(Code::NotFound, format!("run {run} did nothing that can be rolled back"));
-            let failure = if undoable.notes.is_empty() {
-                failure.caused_by("it restored no database and replaced no file")
-            } else {
-                undoable.notes.iter().fold(failure, Failure::caused_by)
-            };
-            return Err(failure.hint(format!("`lifeboat show {run}` tells what it did.")));
-        }
-        Ok(Later::Now(undoable))
     }
+    if undoable.undo.is_empty() {
+        let failure = Failure::new(Code::NotFound, format!("run {run} did nothing that can be rolled back"));
+        let failure = if undoable.notes.is_empty() {
+            failure.caused_by("it restored no database and replaced no file")
+        } else {
+            undoable.notes.iter().fold(failure, Failure::caused_by)
+        };
+        return Err(failure.hint(format!("`lifeboat show {run}` tells what it did.")));
+    }
+    Ok(undoable)
 }
 
 /// The run that is meant, if it has ended.
@@ -166,13 +144,8 @@ fn database(
         .hint("Restore the backup that was made right before: `lifeboat backups` lists them."));
     }
     let kept = replaced.kept.zip(replaced.kept_oid).map(|(name, oid)| Named { name, oid });
-    Ok(Ok(RollbackDatabase {
-        target: replaced.target,
-        run: run.to_string(),
-        action: action.number,
-        live_oid: replaced.live_oid,
-        kept,
-    }))
+    let undone = Undone::Recorded { run: run.to_string(), live_oid: replaced.live_oid, kept };
+    Ok(Ok(RollbackDatabase { target: replaced.target, undone }))
 }
 
 /// Whether the database was there before, and is the same one since.
@@ -198,11 +171,12 @@ fn unfinished(
     let kept = Maintenance::connect(facts.host(), &settings)?.kept_by(run.as_str(), action.number)?;
     Ok(match kept {
         Some(kept) => Ok(RollbackDatabase {
-            live_oid: kept.mark.and_then(|mark| mark.replaced_by),
-            kept: Some(Named { name: kept.name, oid: kept.oid }),
             target,
-            run: run.to_string(),
-            action: action.number,
+            undone: Undone::Recorded {
+                run: run.to_string(),
+                live_oid: kept.mark.and_then(|mark| mark.replaced_by),
+                kept: Some(Named { name: kept.name, oid: kept.oid }),
+            },
         }),
         None => Err(format!(
             "`{}` did not come to its end, and `{target}` keeps nothing of it: it was not swapped, or was not there before",
