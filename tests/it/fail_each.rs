@@ -332,6 +332,7 @@ fn cleaning_up() {
 }
 
 #[test]
+#[ignore = "starts a server for each of two dozen runs, which takes minutes"]
 fn testing_a_restore() {
     recovering(&[], &["restore_test", "--no-tests", "--yes"]);
 }
