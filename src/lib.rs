@@ -26,7 +26,7 @@
 //! - L4 [`script`]: the only place that names rhai. Headers, lint, the library of playbooks, the run of a script, and `bind`, which
 //!   gives scripts their primitives; [`launch`](script::launch) leads a run from its name to its exit code.
 //! - L3 [`engine`]: the [session](engine::session), the [policy](engine::policy), the [overlay](engine::overlay) of what a dry run
-//!   predicts, and the [alert](engine::alert) at the end.
+//!   predicts, the [drill](engine::drill) with its verdict, and the [alert](engine::alert) at the end.
 //! - L2 [`action`]: one verb, one file. An [`Action`](action::Action) has a plan, an execution and an output that can be recorded.
 //! - L2 [`observe`]: one question, one file. An [`Observation`](observe::Observation) says what it asks about.
 //! - L2 [`journal`]: the record of runs, written as they happen, with intents made durable before what they announce.

@@ -5,6 +5,7 @@
 //! verified, and the tree is the one that was planned for, do the files change places with what they replace, which is
 //! kept. A run that is killed leaves the one or the other under every name; running the same again finishes it.
 
+use crate::action::replaced::{asks, clean, listed};
 use crate::action::source::canonical;
 use crate::action::{Action, Recorded};
 use crate::base::event::Progress;
@@ -21,9 +22,6 @@ use crate::sys::tree::Selection;
 use crate::sys::untar::{self, Contents, Limits, Name, Nowhere, Sink, shown};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-
-/// Lines of changes that a plan shows.
-pub(super) const SHOWN: usize = 40;
 
 /// What of an archive is extracted, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,7 +163,7 @@ impl Action for Extract {
             }
             None => self.room(facts, &dir, &extracted)?,
         }
-        details.extend(listed(&extracted));
+        details.extend(listed(&extracted.changes));
         let effect = if extracted.changed > 0 { Effect::Replace } else { Effect::Create };
         let mut plan =
             Plan::new(format!("{into}: {}", extracted.counts()), effect, Later::Now(extracted.clone()));
@@ -435,50 +433,6 @@ fn has_changed(path: &Path) -> Failure {
 /// What a killed run showed of the extraction that is finished now.
 fn shown_before(index: &Index) -> Comparison {
     Comparison { changes: index.changes.clone(), same: index.same, others: index.others }
-}
-
-/// The changes, as far as a plan shows them.
-fn listed(extracted: &Extracted) -> Vec<String> {
-    let mut lines: Vec<String> = extracted.changes.iter().take(SHOWN).map(Change::to_string).collect();
-    if let Some(more) = extracted.changes.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-        lines.push(format!("and {more} more"));
-    }
-    if !extracted.changes.is_empty() {
-        lines.push("what is replaced is kept for `rollback_files`".to_owned());
-    }
-    lines
-}
-
-/// The question to ask before what decides about runs is replaced.
-pub(super) fn asks(facts: &Facts, dir: &Path, changes: &[Change]) -> Option<String> {
-    let project = fs::resolved(facts.host().project());
-    let decides = ["playbooks", "stdlib", "lifeboat.toml"].map(|name| project.join(name));
-    let names: Vec<String> = changes
-        .iter()
-        .map(|change| dir.join(&change.name.0))
-        .filter(|path| decides.iter().any(|decides| path.starts_with(decides)))
-        .map(|path| shown(path.strip_prefix(&project).unwrap_or(&path)))
-        .collect();
-    let (first, more) = names.split_at(names.len().min(5));
-    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-    (!names.is_empty()).then(|| {
-        format!("This replaces what decides about later runs: {}{more}. Replace it?", first.join(", "))
-    })
-}
-
-/// Removes what killed runs were still staging in the folder; its lock is held.
-fn clean(effects: &Effects, dir: &Path) -> Result<(), Failure> {
-    let left = kept::leftovers(dir)?;
-    if left.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<String> =
-        left.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
-    let names = names.join(", ");
-    let intent = effects.intend(&format!("remove what killed runs left: {names}"))?;
-    left.iter().try_for_each(|path| effects.remove_staging(&intent, path))?;
-    effects.facts().host().info(&format!("cleaned up after a run that was killed: {names}"));
-    Ok(())
 }
 
 /// Refuses what is plainly something else than a tar archive.

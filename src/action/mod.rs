@@ -11,6 +11,7 @@ pub mod leftovers;
 pub mod notify;
 pub mod remove_database;
 pub mod remove_kept_files;
+pub mod replaced;
 pub mod restore;
 pub mod rollback_database;
 pub mod rollback_files;

@@ -145,7 +145,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, Failure> {
 }
 
 /// The folders where backups usually go.
-fn usual(env: &Env) -> Vec<PathBuf> {
+pub fn usual(env: &Env) -> Vec<PathBuf> {
     FOLDERS.iter().map(|(variable, dir)| PathBuf::from(env.value(variable).unwrap_or(dir))).collect()
 }
 

@@ -27,6 +27,7 @@ pub mod schedule;
 pub mod screen;
 pub mod show;
 pub mod sinks;
+pub mod status;
 pub mod summary;
 pub mod verify;
 pub mod watch;
@@ -86,6 +87,7 @@ enum Command {
     Lint(lint::Args),
     History(history::Args),
     Show(show::Args),
+    Status(status::Args),
     Logs(logs::Args),
     Watch(watch::Args),
     Schedule(schedule::Args),
@@ -128,6 +130,7 @@ fn dispatch(args: &[OsString]) -> Result<Exit, Stopped> {
         Some(Command::Lint(command)) => lint::run(command, &cx()?)?,
         Some(Command::History(command)) => history::run(command, &cx()?)?,
         Some(Command::Show(command)) => show::run(command, &cx()?)?,
+        Some(Command::Status(command)) => status::run(command, &cx()?)?,
         Some(Command::Logs(command)) => logs::run(command, &cx()?)?,
         Some(Command::Watch(command)) => return watch::run(command, &cli.global),
         Some(Command::Schedule(command)) => schedule::run(command, &cx()?)?,

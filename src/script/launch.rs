@@ -102,7 +102,7 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
     let refused = |failure: Failure, findings: Vec<Finding>| {
         let exit = failure.code.exit();
         // A run is resumed by a person, who sees why it is not.
-        if launch.mode == Mode::Live && host.resumes().is_none() {
+        if launch.mode != Mode::DryRun && host.resumes().is_none() {
             // A schedule's run that cannot even begin is the one that nobody would notice.
             host.listen(Arc::new(Fan(launch.sinks.clone())));
             alert_of(host, &launch, exit, Some(&failure), &[]);
@@ -289,7 +289,11 @@ fn alert_of(
     failure: Option<&Failure>,
     warnings: &[String],
 ) -> Option<(bool, String)> {
-    let end = alert::End { playbook: &launch.playbook.name, exit, failure, warnings };
+    let name = match launch.mode {
+        Mode::Drill => format!("drill of {}", launch.playbook.name),
+        Mode::Live | Mode::DryRun => launch.playbook.name.clone(),
+    };
+    let end = alert::End { playbook: &name, exit, failure, warnings };
     let now = host.clock().now();
     let recovered = || {
         let resumed = &host.resumes()?.run;

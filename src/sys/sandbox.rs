@@ -181,13 +181,17 @@ impl Sandbox {
         let began = Instant::now();
         {
             let mut files = self.files();
-            if files.brought.iter().any(|brought| real.starts_with(brought)) || !real.exists() {
+            let is_done = files.brought.iter().any(|brought| real.starts_with(brought));
+            if is_done || files.beyond.contains_key(inside) || !real.exists() {
                 return;
             }
             files.brought.insert(real.clone());
         }
         if let Err(failure) = self.copy(&real, inside) {
-            self.files().beyond.insert(inside.to_path_buf(), failure.to_string());
+            let mut files = self.files();
+            // What lies below it may still be small enough.
+            files.brought.remove(&real);
+            files.beyond.insert(inside.to_path_buf(), failure.to_string());
         }
         self.add_idle(began);
     }
@@ -195,6 +199,10 @@ impl Sandbox {
     /// Why a path of the sandbox does not hold what the real machine has there; `None` if it does.
     pub fn beyond(&self, inside: &Path) -> Option<String> {
         let files = self.files();
+        let real = self.original(inside);
+        if files.brought.iter().any(|brought| real.starts_with(brought)) {
+            return None;
+        }
         files.beyond.iter().find(|(beyond, _)| inside.starts_with(beyond)).map(|(_, why)| why.clone())
     }
 
@@ -272,3 +280,6 @@ impl Sandbox {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

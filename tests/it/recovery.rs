@@ -131,6 +131,16 @@ fn the_latest_of_both_is_restored() {
     assert_eq!(dump_text(&db), before);
     assert_eq!(std::fs::read_to_string(project.at("package.json")).unwrap(), "{\"v\":1}");
 
+    let status = project.run(&["status"]).exits(0).stdout;
+    for text in [format!("database {}_before_", db.name), "files     .lifeboat-kept/".to_owned()] {
+        assert!(status.contains(&text), "{status}");
+    }
+    let status = project.run(&["status", "--json"]).exits(0).stdout;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["kept"]["databases"].as_array().unwrap().len(), 1, "{status}");
+    assert_eq!(status["backups"].as_array().unwrap().len(), 2, "{status}");
+    assert_eq!(status["unknown"], serde_json::json!([]));
+
     project.run(&["rollback", "latest", "--yes"]).exits(0);
     assert_eq!(psql(&db, "SELECT a FROM found"), "1\n");
     assert_eq!(std::fs::read_to_string(project.at("package.json")).unwrap(), "{\"v\":2}");

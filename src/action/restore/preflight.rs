@@ -10,7 +10,7 @@ use crate::sys::postgres::connection::Session;
 use crate::sys::postgres::maintenance::Maintenance;
 use crate::sys::postgres::obstacles::ObstacleKind;
 use crate::sys::postgres::properties;
-use crate::sys::postgres::quote::ident;
+use crate::sys::postgres::quote::{ident, literal};
 use crate::sys::postgres::saved_roles::SavedRoles;
 use crate::sys::postgres::swap::Named;
 use crate::sys::postgres::version::Version;
@@ -47,6 +47,7 @@ pub(super) fn plan(
             );
         }
     }
+    locale(proof, maintenance.session(), &mut troubles, plan)?;
     troubles.refuse(&proof.verification.name, &settings.to_string())?;
     match &live {
         Some(live) => {
@@ -147,6 +148,57 @@ fn version(proof: &Proof, session: &Session, troubles: &mut Troubles) {
             ),
         );
     }
+}
+
+/// Whether the server can make a database like the source.
+fn locale(
+    proof: &Proof,
+    session: &Session,
+    troubles: &mut Troubles,
+    plan: &mut Plan<Restored>,
+) -> Result<(), Failure> {
+    let Some(source) = proof.manifest.as_ref().and_then(|manifest| manifest.properties.as_ref()) else {
+        return Ok(());
+    };
+    let since = match source.locale_provider.as_str() {
+        "icu" => 15,
+        "builtin" => 17,
+        _ => 0,
+    };
+    if session.version().major() < since {
+        troubles.code = Code::Version;
+        troubles.add(
+            format!(
+                "the source's locale is of the provider `{}`, which PostgreSQL {} does not know",
+                source.locale_provider,
+                session.version().major()
+            ),
+            format!("Restore on PostgreSQL {since} or newer."),
+        );
+    }
+    let known = strings(
+        session,
+        &format!("SELECT 'x' WHERE pg_catalog.pg_char_to_encoding({}) >= 0", literal(&source.encoding)),
+    )?;
+    if known.is_empty() {
+        troubles.add(
+            format!("the server does not know the source's encoding `{}`", source.encoding),
+            "Restore on a server of the source's version.".to_owned(),
+        );
+    }
+    let locales = strings(
+        session,
+        "SELECT collcollate FROM pg_catalog.pg_collation WHERE collprovider = 'c' \
+         UNION SELECT datcollate FROM pg_catalog.pg_database UNION SELECT datctype FROM pg_catalog.pg_database",
+    )?;
+    // The names of one locale differ in how they write the encoding: `en_US.utf8`, `en_US.UTF-8`.
+    let plain = |name: &str| name.to_lowercase().replace('-', "");
+    for name in BTreeSet::from([&source.collate, &source.ctype]) {
+        if !locales.iter().any(|locale| plain(locale) == plain(name)) {
+            plan.unknown.push(format!("whether the server's system has the locale `{name}`"));
+        }
+    }
+    Ok(())
 }
 
 fn strings(session: &Session, sql: &str) -> Result<BTreeSet<String>, Failure> {

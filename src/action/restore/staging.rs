@@ -130,15 +130,19 @@ fn make(
 ) -> Result<Standing, Failure> {
     let made = &source.made;
     let session = maintenance.session();
-    // Where neither backup nor live database says anything, the new one is like those that the server makes.
-    let usual =
-        session.one("SELECT datcollate, datctype FROM pg_catalog.pg_database WHERE datname = 'template1'")?;
+    // Where neither backup nor live database says anything, the new one is like those that the server makes, as far as their
+    // locale goes with its encoding.
+    let usual = session.one(
+        "SELECT datcollate, datctype, pg_encoding_to_char(encoding) FROM pg_catalog.pg_database WHERE datname = 'template1'",
+    )?;
+    let usual = |at: usize| usual.get(at).cloned().flatten().unwrap_or_default();
     let or_usual = |said: &str, at: usize| {
-        let usual = usual.get(at).cloned().flatten().unwrap_or_default();
-        if said.is_empty() {
-            if made.encoding == "SQL_ASCII" { "C".to_owned() } else { usual }
-        } else {
+        if !said.is_empty() {
             said.to_owned()
+        } else if usual(2).eq_ignore_ascii_case(&made.encoding) {
+            usual(at)
+        } else {
+            "C".to_owned()
         }
     };
     let tablespaces = session.rows("SELECT spcname FROM pg_catalog.pg_tablespace")?;

@@ -546,6 +546,53 @@ fn schedules_and_patterns() {
             playbooks/p.rhai:2:8 `drill` must be a map, not a boolean
         "#]],
         ),
+        (
+            "drill: #{ begin: \"empty\" }",
+            expect![[r#"
+            playbooks/p.rhai:2:11 `drill` has no key `begin`
+              Its keys are `start`, `run`, `rto` and `rpo`.
+        "#]],
+        ),
+        (
+            "drill: #{ start: \"full\" }",
+            expect![[r#"
+            playbooks/p.rhai:2:18 `drill.start` is `full`, which is no way to begin
+              Write `"empty"` for a recovery: everything is lost but the backups; or `"latest"`: a copy of the project, and databases as their newest backups have them.
+        "#]],
+        ),
+        (
+            "drill: #{ run: [1] }",
+            expect![[r#"
+            playbooks/p.rhai:2:17 `drill.run[0]` must be text, not a whole number
+              Name the programs that a drill may really run, as `exec` does: `run: ["npm", "pytest"]`.
+        "#]],
+        ),
+        (
+            "drill: #{ run: [\" \"] }",
+            expect![[r#"
+            playbooks/p.rhai:2:17 `drill.run[0]` is empty
+        "#]],
+        ),
+        (
+            "drill: #{ rto: \"soon\" }",
+            expect![[r#"
+            playbooks/p.rhai:2:16 `drill.rto` is `soon`, which is no duration
+              Write a number and a unit, for example `"30m"` or `"1h"`.
+        "#]],
+        ),
+        (
+            "drill: #{ rpo: \"0s\" }",
+            expect![[r#"
+            playbooks/p.rhai:2:16 `drill.rpo` is `0s`, which is no duration
+              Write a number and a unit, for example `"30m"` or `"1h"`.
+        "#]],
+        ),
+        (
+            "drill: #{ rto: 30 }",
+            expect![[r#"
+            playbooks/p.rhai:2:16 `drill.rto` must be text, not a whole number
+        "#]],
+        ),
     ] {
         keys(more, &expected);
     }

@@ -27,7 +27,16 @@ impl Staging {
     pub fn begin(dir: &Path, run: &str, number: u64, wanted: BTreeSet<PathBuf>) -> Result<Self, Failure> {
         let kept = dir.join(KEPT);
         fs::create_dir(&kept)?;
-        let at = kept.join(State::Staging.name(&format!("{run}-{number}")));
+        // A run that was resumed counts its actions anew.
+        let base = format!("{run}-{number}");
+        let mut free = base.clone();
+        for more in 2.. {
+            if !is_taken(&kept, &free)? {
+                break;
+            }
+            free = format!("{base}-{more}");
+        }
+        let at = kept.join(State::Staging.name(&free));
         let staging = Self { dir: dir.to_path_buf(), at, wanted, is_whole: false };
         for folder in [staging.at.clone(), staging.files()] {
             let made = DirBuilder::new().mode(0o700).create(&folder);
@@ -218,6 +227,16 @@ impl Drop for Staging {
             let _ = discard(&self.at);
         }
     }
+}
+
+/// Whether an extraction has that name, whatever it has come to.
+fn is_taken(kept: &Path, base: &str) -> Result<bool, Failure> {
+    for state in [State::Staging, State::Swapping, State::Swapped, State::Undoing, State::Undone] {
+        if look(&kept.join(state.name(base)))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// On a file system that does not tell letters apart, two names may be one.

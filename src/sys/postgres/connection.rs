@@ -450,6 +450,8 @@ impl Session {
         }
         if error.is_closed() || self.client.is_closed() {
             let words = self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            // Whether the end of the connection is noticed as such or by its silence is a matter of microseconds.
+            let words = words.filter(|words| words != "connection closed");
             return Failure::new(Code::Connect, format!("the connection to `{}` broke", self.settings))
                 .caused_by(words.unwrap_or_else(|| "the server hung up".to_owned()));
         }

@@ -142,7 +142,7 @@ impl Taking<'_> {
                 return Ok(());
             }
             if self.is_left_out(from) {
-                list.copied.left_out.insert(self.shown(from));
+                self.leave_out(self.shown(from), list);
                 return Ok(());
             }
             return self.dir(from, to, list);
@@ -151,7 +151,7 @@ impl Taking<'_> {
             return self.link(from, to, list);
         }
         if !kind.is_file() {
-            list.copied.left_out.insert(format!("{} (no file)", self.shown(from)));
+            self.leave_out(format!("{} (no file)", self.shown(from)), list);
             return Ok(());
         }
         self.file(from, to, &metadata, backups, list);
@@ -160,6 +160,10 @@ impl Taking<'_> {
 
     fn file(&self, from: &Path, to: &Path, metadata: &Metadata, backups: &BTreeSet<String>, list: &mut List) {
         let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // What another run is just writing is nothing yet.
+        if name.starts_with('.') && name.ends_with(fs::STAGED_SUFFIX) {
+            return;
+        }
         let is_sidecar = || {
             let of = |end: &str| name.strip_suffix(end).is_some_and(|name| backups.contains(name));
             store::SIDECARS.into_iter().any(of)
@@ -200,6 +204,13 @@ impl Taking<'_> {
 
     fn is_kept(&self, path: &Path) -> bool {
         KEPT.iter().any(|name| path.starts_with(self.project.join(name)))
+    }
+
+    /// Notes what a copy goes without. An empty start goes without everything, which its name says.
+    fn leave_out(&self, what: String, list: &mut List) {
+        if self.start == Start::Latest {
+            list.copied.left_out.insert(what);
+        }
     }
 
     fn shown(&self, path: &Path) -> String {

@@ -166,6 +166,18 @@ impl Sandbox {
                 options.password = Some(self.password.clone());
                 options.tcp = true;
                 options.cancel = self.cancel.clone();
+                let systems: BTreeSet<&Source> = backups
+                    .iter()
+                    .map(|found| &found.backup.source)
+                    .filter(|source| matches!(source, Source::Database { .. }))
+                    .collect();
+                let notes = (systems.len() > 1).then(|| {
+                    format!(
+                        "there are backups of `{}` on {} servers: the newest was taken for {name}",
+                        settings.database,
+                        systems.len()
+                    )
+                });
                 let system = manifest.and_then(|manifest| match &manifest.source {
                     Source::Database { system, .. } => Some(system.clone()),
                     _ => None,
@@ -178,7 +190,7 @@ impl Sandbox {
                     system: system.filter(|_| self.terms.start == Start::Latest),
                     databases: BTreeSet::new(),
                     roles: [SUPERUSER.to_owned()].into(),
-                    notes: Vec::new(),
+                    notes: notes.into_iter().collect(),
                 });
                 servers.len() - 1
             }

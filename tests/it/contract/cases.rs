@@ -302,9 +302,9 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "rollback_database",
-        set_up: |world| rollback(world, &kept_database(world)),
+        set_up: |world| rollback_of(world, &kept_database(world)),
         failing: Some(|world| {
-            rollback(world, &ScratchTarget { database: "gone".into(), ..server_of(world) })
+            rollback_of(world, &ScratchTarget { database: "gone".into(), ..server_of(world) })
         }),
         intent: Some(
             "swap databases: `shop` becomes `shop_undone_20251110_020000`, `shop_before_20251109_020000` becomes `shop`",
@@ -422,7 +422,7 @@ fn remove(target: &ScratchTarget, name: &str) -> Box<dyn AnyAction> {
     Box::new(RemoveDatabase { settings, name: name.into(), options })
 }
 
-fn rollback(world: &World, target: &ScratchTarget) -> Box<dyn AnyAction> {
+fn rollback_of(world: &World, target: &ScratchTarget) -> Box<dyn AnyAction> {
     let settings = target.settings().unwrap();
     let maintenance = Maintenance::connect(&world.host, &settings).unwrap();
     let find = |name: &str| maintenance.find(name).unwrap().map(|standing| standing.oid);

@@ -76,3 +76,34 @@ fn on_a_scratch_server_roles_that_are_nowhere_are_made_without_login() {
     project.run(&["rehearse"]).exits(0).says("found true false");
     psql(&source, &format!("DROP TABLE t; DROP ROLE {role}"));
 }
+
+#[test]
+fn a_role_that_may_make_databases_needs_no_more_rights() {
+    let source = database("restore_modest");
+    let role = format!("{}_role", source.name);
+    psql(
+        &source,
+        &format!(
+            "CREATE ROLE {role} LOGIN CREATEDB PASSWORD 'other'; ALTER DATABASE {name} OWNER TO {role}; \
+             REVOKE CONNECT ON DATABASE {name} FROM PUBLIC; SET ROLE {role}; CREATE EXTENSION hstore; \
+             COMMENT ON DATABASE {name} IS 'mine'; CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, h hstore); \
+             INSERT INTO t (h) SELECT hstore('a', n::text) FROM generate_series(1, 100) n; GRANT SELECT ON t TO PUBLIC",
+            name = source.name
+        ),
+    );
+    let before = dump_text(&source);
+    let project = super::project(&source).env("DB_USER", role.clone()).env("DB_PASSWORD", "other");
+    project.run(&["backup_database"]).exits(0);
+    let file = format!("{DIR}/{}", project.only(DIR, ".sql.gz"));
+    restore(&project, &file);
+    let kept = super::kept(&source);
+    assert!(dump_text(&source) == before);
+    for database in [&source.name, &kept.name] {
+        admin(&format!("ALTER DATABASE {database} OWNER TO postgres"));
+    }
+    drop(kept);
+    psql(
+        &source,
+        &format!("SET client_min_messages = error; DROP OWNED BY {role} CASCADE; DROP ROLE {role}"),
+    );
+}

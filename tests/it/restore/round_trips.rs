@@ -269,3 +269,21 @@ fn the_properties_of_the_live_database_are_carried_over() {
         assert!(output.status.success(), "{output:?}");
     }
 }
+
+#[test]
+fn what_a_server_does_not_know_is_left_out_and_said() {
+    let target = database("restore_unknown");
+    let project = project(&target);
+    let text = "SET transaction_timeout = 0;\nSET no_such_setting = 'x';\nSET client_encoding = 'UTF8';\nSET default_tablespace = fast;\n\
+                CREATE TABLE public.a (x int);\nCOMMENT ON DATABASE other IS 'x';\nCREATE SCHEMA public;\n\
+                COPY public.a (x) FROM stdin;\n1\n\\.\n\n--\n-- PostgreSQL database dump complete\n--\n";
+    std::fs::create_dir_all(project.at(super::DIR)).unwrap();
+    std::fs::write(project.at("backups/database/odd.sql"), text).unwrap();
+    restore(&project, "backups/database/odd.sql")
+        .says("this server does not know the setting `no_such_setting`")
+        .says("there is no tablespace `fast` here: what was in it goes to the database's own")
+        .says("line 6: `COMMENT ON DATABASE other IS` was left out")
+        .says("line 7: `CREATE SCHEMA public` was left out: schema \"public\" already exists");
+    drop(kept(&target));
+    assert_eq!(psql(&target, "SELECT x FROM a"), "1\n");
+}
