@@ -237,12 +237,7 @@ impl Past {
 
     /// The action of an earlier attempt that this one repeats. `plan` is its plan as shown and masked; `None` if it cannot be
     /// planned any more, as it is with much that is done already.
-    pub fn claim(
-        &mut self,
-        step: &str,
-        name: &str,
-        plan: Option<&Plan<Value>>,
-    ) -> Option<(PastAction, bool)> {
+    pub fn claim(&mut self, step: &str, name: &str, plan: Option<&Plan<Value>>) -> Option<PastAction> {
         let changed = self.changed;
         let open = |action: &PastAction| action.name == name && !action.claimed;
         let actions = self.actions.get_mut(step)?;
@@ -254,13 +249,13 @@ impl Past {
         });
         let index = match same {
             Some(index) => index,
-            // Other code may do other things here.
-            None if changed => return None,
+            // It is about something else by now, such as another scratch server; and other code may do other things here.
+            None if changed || plan.is_some() => return None,
             None => actions.iter().position(open)?,
         };
         let action = &mut actions[index];
         action.claimed = true;
-        Some((action.clone(), same.is_some() || plan.is_none()))
+        Some(action.clone())
     }
 }
 

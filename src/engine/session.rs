@@ -4,6 +4,9 @@
 //! [`Effects`], so no action can act in it; only `Session::perform` of a live session makes them. *Rejected*: a
 //! `dry_run` flag per action.
 
+mod flow;
+mod keeping;
+
 use crate::action::{Action, Recorded};
 use crate::base::event::{Level, Mode, Outcome, What};
 use crate::base::failure::{Code, Failure, Place};
@@ -119,14 +122,6 @@ impl Session {
         }
     }
 
-    /// The same session, of a run that goes on: what earlier attempts did and what still stands is not repeated.
-    #[must_use]
-    pub fn resuming(mut self, past: Past) -> Self {
-        self.number = AtomicU64::new(past.last_number);
-        self.past = Some(Mutex::new(past));
-        self
-    }
-
     /// The host.
     pub fn host(&self) -> &Arc<Host> {
         &self.host
@@ -207,104 +202,6 @@ impl Session {
             }
             Some(run) => self.execute(action, &plan, run).map(Later::Now).map_err(placed),
         }
-    }
-
-    /// The output of the action that an earlier attempt of this run carried out, if it still stands.
-    fn kept<A: Action>(&self, plan: Option<&Plan<serde_json::Value>>) -> Result<Option<A::Output>, Failure> {
-        let Some(past) = &self.past else { return Ok(None) };
-        let plan = plan.map(|plan| self.masked(plan));
-        let (claimed, run, settle) = {
-            let mut past = past.lock().unwrap_or_else(PoisonError::into_inner);
-            (past.claim(&self.step(), A::NAME, plan.as_ref()), past.run.clone(), past.settle)
-        };
-        let Some((was, same)) = claimed else { return Ok(None) };
-        let Some(output) = was.settled::<A>(&run, settle, &self.facts)? else { return Ok(None) };
-        if !same {
-            return Ok(None);
-        }
-        if plan.is_none() {
-            self.host.emit(What::Planned {
-                action: A::NAME.to_owned(),
-                step: self.step(),
-                at: None,
-                plan: was.plan.clone(),
-            });
-        }
-        was.warnings().iter().for_each(|warning| self.host.add_warning(warning.clone()));
-        self.host.emit(What::ActionKept {
-            action: A::NAME.to_owned(),
-            number: was.number,
-            output: serde_json::to_value(&output).unwrap_or_default(),
-            summary: output.summary(),
-        });
-        Ok(Some(output))
-    }
-
-    /// A plan as the journal has it.
-    fn masked(&self, plan: &Plan<serde_json::Value>) -> Plan<serde_json::Value> {
-        let Ok(mut value) = serde_json::to_value(plan) else { return plan.clone() };
-        self.host.masker().mask_json(&mut value);
-        serde_json::from_value(value).unwrap_or_else(|_| plan.clone())
-    }
-
-    /// Asks a person whether the run may go on; a dry run tells that it would ask.
-    ///
-    /// # Errors
-    /// `Confirm` when the answer is no, or when nobody can be asked.
-    pub fn confirm(&self, question: &str) -> Result<(), Failure> {
-        self.host.emit(What::Asked { step: self.step(), question: question.to_owned() });
-        if self.live.is_none() {
-            return Ok(());
-        }
-        let answer = self.host.ask(question);
-        let (yes, by) = match &answer {
-            Ok(Some(answer)) => (answer.yes, answer.by.clone()),
-            Ok(None) => (false, "nobody can be asked".to_owned()),
-            Err(failure) => (false, failure.to_string()),
-        };
-        self.host.emit(What::Answered { question: question.to_owned(), yes, by });
-        match answer? {
-            Some(answer) if answer.yes => Ok(()),
-            Some(_) => {
-                self.state().declined = true;
-                Err(Failure::new(Code::Confirm, format!("not confirmed: {question}")))
-            }
-            None => Err(Failure::new(Code::Confirm, format!("a person must confirm: {question}"))
-                .caused_by("nobody can be asked here")
-                .hint("Run it on a terminal, or say yes in advance with `--yes`.")),
-        }
-    }
-
-    /// Whether a person answered a question with no.
-    pub fn is_declined(&self) -> bool {
-        self.state().declined
-    }
-
-    /// Begins a block whose clean-up must follow. Returns its path.
-    pub fn begin_ensure(&self) -> String {
-        let ensure = {
-            let mut state = self.state();
-            let path = state.open.last().map_or_else(|| ENSURE.to_owned(), |step| format!("{step}/{ENSURE}"));
-            numbered(&mut state.ensures, path)
-        };
-        self.host.emit(What::EnsureBegun { ensure: ensure.clone() });
-        ensure
-    }
-
-    /// Begins the clean-up of a block.
-    pub fn begin_clean_up(&self, ensure: &str) {
-        self.host.emit(What::CleanUpBegun { ensure: ensure.to_owned() });
-    }
-
-    /// Ends the clean-up of a block.
-    pub fn end_clean_up(&self, ensure: String, failure: Option<&Failure>) {
-        self.host.emit(What::CleanUpEnded { ensure, failure: failure.cloned() });
-    }
-
-    /// Notes that a clean-up failed in a run that ends for another failure.
-    pub fn clean_up_failed(&self, failure: &Failure) {
-        self.host.add_warning(self.host.masker().mask(&format!("the clean-up failed too: {failure}")));
-        self.host.set_troubled();
     }
 
     fn execute<A: Action>(
@@ -436,31 +333,6 @@ impl Session {
     /// Tells that a step begins, once it is known that it does not stand already.
     pub fn tell_step(&self, step: &OpenStep) {
         self.host.emit(What::StepBegun { step: step.path.clone() });
-    }
-
-    /// The recorded value of the step that is open, if an earlier attempt of this run completed it and all that it did still
-    /// stands: the step then ends here.
-    pub fn keep_step(&self, step: &OpenStep) -> Result<Option<serde_json::Value>, Failure> {
-        let Some(past) = &self.past else { return Ok(None) };
-        let kept = past.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some((value, warnings)) = kept.kept_step(&step.path, &self.facts)? else { return Ok(None) };
-        warnings.into_iter().for_each(|warning| self.host.add_warning(warning));
-        Ok(Some(value))
-    }
-
-    /// Ends a step that was kept.
-    pub fn end_kept_step(&self, step: OpenStep) {
-        self.state().open.retain(|open| *open != step.path);
-        self.host.emit(What::StepKept { step: step.path });
-    }
-
-    /// Records the value of a step that is done, unless it would tell a secret.
-    pub fn step_value(&self, step: &OpenStep, value: serde_json::Value) {
-        let mut masked = value.clone();
-        self.host.masker().mask_json(&mut masked);
-        if masked == value {
-            self.host.emit(What::StepValue { step: step.path.clone(), value });
-        }
     }
 
     /// Ends a step. A tolerated failure becomes a warning of the run; an unknown makes the plan incomplete.

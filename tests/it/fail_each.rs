@@ -7,7 +7,7 @@ use crate::aftermath::{all_intact, leftovers, nobody_survives, runs};
 use crate::cluster::{TestDatabase, cluster, database, psql, psql_output};
 use crate::project::TestProject;
 use crate::receiver::Receiver;
-use crate::restore::{DIR, backed_up, databases_like};
+use crate::restore::databases_like;
 use lifeboat::base::event::What;
 use lifeboat::base::failure::Exit;
 use lifeboat::journal::reader::{self, RunState, RunSummary};
@@ -49,12 +49,13 @@ impl Scene<'_> {
         let here = format!("{:?} with {fault}", self.args);
         let receiver = Receiver::new();
         let project = (self.project)().env("BACKUP_WEBHOOK_URL", receiver.url()).env("LIFEBOAT_FAULT", fault);
+        let others = runs(&project).len();
         let ran = project.run(self.args);
         let killed = fault.starts_with("kill");
         assert_eq!(ran.code == 1009, killed, "{here}: {ran:#?}");
         nobody_survives(&project);
         (self.always)(&project);
-        let record = latest(&project, &here);
+        let record = latest(&project, others, &here);
         if record.state == RunState::Ended(Exit::Warnings) {
             // The playbook tolerates it, so that the run is over; it must say so.
             assert_eq!(receiver.bodies()[0]["status"], "warning", "{here}");
@@ -68,12 +69,12 @@ impl Scene<'_> {
             assert_eq!(receiver.bodies()[0]["status"], "error", "{here}");
         }
         let project = project.env("LIFEBOAT_FAULT", "");
-        let resumed = project.run(&["resume"]);
+        let resumed = project.run(&["resume", "--yes"]);
         assert_eq!(resumed.code, 0, "{here}, resumed:\n{}", resumed.stderr);
         nobody_survives(&project);
         (self.always)(&project);
         assert_eq!((self.end)(&project), end, "{here}, resumed:\n{}", resumed.stderr);
-        let after = latest(&project, &here);
+        let after = latest(&project, others, &here);
         assert_eq!(
             (&after.run, after.state, after.resumed),
             (&record.run, RunState::Ended(Exit::Success), 1)
@@ -88,11 +89,11 @@ impl Scene<'_> {
 
 /// The newest run; its record must be whole.
 #[track_caller]
-fn latest(project: &TestProject, here: &str) -> RunSummary {
+fn latest(project: &TestProject, others: usize, here: &str) -> RunSummary {
     let run = runs(project).remove(0);
     let recording = reader::events(&project.at(".lifeboat"), &run.run).unwrap();
     assert_eq!((recording.notes, &run.notes), (vec![], &vec![]), "{here}");
-    assert_eq!(runs(project).len(), 1, "{here}: a resumed run is no run of its own");
+    assert_eq!(runs(project).len(), others + 1, "{here}: a resumed run is no run of its own");
     run
 }
 
@@ -261,41 +262,79 @@ impl Drop for Restored {
     }
 }
 
-#[test]
-fn restoring() {
-    let source = shop("fail-source");
-    let (from, file) = backed_up(&source);
-    let text = format!(
-        "let db = postgres();\nstep \"Restore\" {{ restore(\"{file}\", db); }}\nstep \"Tell\" {{ notify(\"success\", \"restored\"); }}"
-    );
-    let target: RefCell<Option<Restored>> = RefCell::default();
-    let is = |what: &dyn Fn(&Restored) -> String| target.borrow().as_ref().map(what).unwrap();
+/// A database and a configuration that were backed up, and are others by now; the database is kept in `target`.
+fn damaged(target: &RefCell<Option<Restored>>) -> TestProject {
+    let fresh = shop("fail-restore");
+    let project = TestProject::in_memory().database(&fresh).file("package.json", "{ \"v\": \"saved\" }\n");
+    project.run(&["backup_all"]).exits(0);
+    psql(&fresh, "DROP TABLE users; CREATE TABLE old AS SELECT 1 AS x");
+    *target.borrow_mut() = Some(Restored(fresh));
+    project.file("package.json", "{ \"v\": \"later\" }\n")
+}
+
+/// One or the other whole, at every moment.
+fn nothing_torn(project: &TestProject, target: &RefCell<Option<Restored>>) {
+    nothing_broken(project);
+    let tables = target.borrow().as_ref().unwrap().tables();
+    assert!(["old", "users"].contains(&tables.as_str()), "{tables}");
+    let content = std::fs::read_to_string(project.at("package.json")).unwrap();
+    assert!(content.contains("saved") || content.contains("later"), "{content}");
+}
+
+/// What is live, how much is kept beside it, and that nothing else is left.
+fn recovered(project: &TestProject, target: &RefCell<Option<Restored>>) -> String {
+    let target = target.borrow();
+    let target = target.as_ref().unwrap();
+    let all = databases_like(&target.0.name).len();
+    let content = std::fs::read_to_string(project.at("package.json")).unwrap();
+    format!("{}, {} kept, {all} in all, {content}", target.tables(), target.kept().len())
+}
+
+/// Lets everything go wrong once while a damaged project is brought back by `args`, after `before` was run.
+#[track_caller]
+fn recovering(before: &[&[&str]], args: &[&str]) {
+    let target = RefCell::default();
     Scene {
-        args: &["bring_back"],
+        args,
         project: &|| {
-            let fresh = database("fail-restore");
-            psql(&fresh, "CREATE TABLE old AS SELECT 1 AS x");
-            let project = TestProject::in_memory().database(&fresh).playbook("bring_back", &text);
-            std::fs::create_dir_all(project.at(DIR)).unwrap();
-            for name in from.names(DIR) {
-                std::fs::copy(from.at(DIR).join(&name), project.at(DIR).join(&name)).unwrap();
-            }
-            *target.borrow_mut() = Some(Restored(fresh));
+            let project = damaged(&target);
+            before.iter().for_each(|args| drop(project.run(args).exits(0)));
             project
         },
-        always: &|project| {
-            nothing_broken(project);
-            let tables = is(&Restored::tables);
-            assert!(["old", "users"].contains(&tables.as_str()), "{tables}");
-        },
-        end: &|_| {
-            is(&|target| {
-                let all = databases_like(&target.0.name).len();
-                format!("{}, {} kept, {all} in all", target.tables(), target.kept().len())
-            })
-        },
+        always: &|project| nothing_torn(project, &target),
+        end: &|project| recovered(project, &target),
     }
     .each_fails();
+}
+
+const RESTORE: &[&str] = &["restore", "--database", "--config", "--latest", "--yes"];
+
+#[test]
+fn restoring() {
+    recovering(&[], RESTORE);
+}
+
+#[test]
+fn recovering_everything() {
+    let args =
+        ["full_recovery", "--compose", "none", "--no-dependencies", "--no-rebuild", "--health", "", "--yes"];
+    recovering(&[], &args);
+}
+
+#[test]
+fn rolling_back() {
+    recovering(&[RESTORE], &["rollback", "latest", "--yes"]);
+}
+
+#[test]
+fn cleaning_up() {
+    recovering(&[RESTORE], &["cleanup", "--all", "--yes"]);
+}
+
+#[test]
+#[ignore = "starts a server for each of two dozen runs, which takes minutes"]
+fn testing_a_restore() {
+    recovering(&[], &["restore_test", "--no-tests", "--yes"]);
 }
 
 #[test]
