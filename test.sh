@@ -11,5 +11,6 @@ fi
 
 # shellcheck source=.ci/setup.sh
 source .ci/setup.sh
+ensure_docker
 
 exec cargo test "$@"

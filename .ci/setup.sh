@@ -152,6 +152,17 @@ ensure_packages() {
         "Set LIFEBOAT_PG_BINDIR to the folder that holds initdb, postgres, pg_dump and psql."
 }
 
+# For the tests alone, which stop, build and start real services.
+ensure_docker() {
+    command -v docker >/dev/null && command -v docker-compose >/dev/null && return
+    if command -v apt-get >/dev/null; then
+        install_with_apt "docker.io docker-compose"
+    else
+        die "docker or docker-compose is missing, and tests start real services with them" \
+            "Install Docker Engine and docker-compose."
+    fi
+}
+
 ensure_rust() {
     # A fresh installation is in the PATH of new shells only.
     local own="${CARGO_HOME:-${HOME:-}/.cargo}/bin"

@@ -268,7 +268,7 @@ impl<'a> DumpWriter<'a> {
         self.cutter.flush(self.out, true)?;
         if let Some(foreign) = self.contents.foreign_command() {
             return Err(Failure::new(
-                Code::NotIntact,
+                Code::ProcessFailed,
                 format!("line {} of the dump holds the command `{}`", foreign.line, foreign.text),
             )
             .hint(
@@ -276,7 +276,7 @@ impl<'a> DumpWriter<'a> {
             ));
         }
         if !self.contents.ended() {
-            return Err(Failure::new(Code::NotIntact, "the dump's end marker is missing")
+            return Err(Failure::new(Code::ProcessFailed, "the dump's end marker is missing")
                 .caused_by("`pg_dump` ended well, but did not write all of the dump")
                 .hint(RUN_AGAIN));
         }
@@ -309,5 +309,7 @@ impl Cutter {
 }
 
 fn not_a_dump(error: ScanError) -> Failure {
-    Failure::new(Code::NotIntact, "what `pg_dump` wrote is no whole dump").caused_by(error).hint(RUN_AGAIN)
+    Failure::new(Code::ProcessFailed, "what `pg_dump` wrote is no whole dump")
+        .caused_by(error)
+        .hint(RUN_AGAIN)
 }

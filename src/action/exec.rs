@@ -4,10 +4,11 @@ pub use crate::sys::exec::{Exec, ExecResult, Variable};
 
 use crate::action::{Action, Recorded};
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Effect, Later, Plan, Reconciled, Target, Touch, Was};
+use crate::base::plan::{DoneIf, Effect, Later, Plan, Reconciled, Target, Touch, Was};
 use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
+use crate::sys::fs;
 use std::time::Duration;
 
 impl Recorded for ExecResult {
@@ -49,6 +50,7 @@ impl Action for Exec {
         plan.details = self.details(facts);
         plan.unknown = unknown;
         plan.needs = self.needs(facts);
+        plan.done_if = self.done_if.clone();
         plan.touches = self.targets().into_iter().map(Touch::Changed).collect();
         Ok(plan)
     }
@@ -57,7 +59,28 @@ impl Action for Exec {
         self.run(effects.facts())
     }
 
-    fn reconcile(_: &Was<ExecResult>, _: &Facts) -> Result<Reconciled<ExecResult>, Failure> {
-        Ok(Reconciled::NotDone)
+    /// Only the playbook can know whether a program has to run again; without `done_if` it does.
+    fn reconcile(was: &Was<ExecResult>, facts: &Facts) -> Result<Reconciled<ExecResult>, Failure> {
+        let done = match &was.plan.done_if {
+            None => false,
+            Some(DoneIf::Exists(path)) => fs::exists(path)?,
+            Some(DoneIf::Succeeds { argv, cwd }) => {
+                let mut asked = Exec::new(argv.clone());
+                asked.cwd.clone_from(cwd);
+                asked.check = false;
+                asked.run(facts)?.code == 0
+            }
+        };
+        if !done {
+            return Ok(Reconciled::NotDone);
+        }
+        // What it printed is lost when it was killed before its end.
+        Ok(Reconciled::Done(was.output.clone().unwrap_or_else(|| ExecResult {
+            program: was.plan.summary.trim_start_matches("run `").trim_end_matches('`').to_owned(),
+            code: 0,
+            stdout: String::new(),
+            stderr: String::new(),
+            millis: 0,
+        })))
     }
 }

@@ -5,6 +5,7 @@
 //! verified, and the tree is the one that was planned for, do the files change places with what they replace, which is
 //! kept. A run that is killed leaves the one or the other under every name; running the same again finishes it.
 
+use crate::action::replaced::{asks, clean, listed};
 use crate::action::source::canonical;
 use crate::action::{Action, Recorded};
 use crate::base::event::Progress;
@@ -15,15 +16,12 @@ use crate::sys::effects::Effects;
 use crate::sys::facts::{Facts, Seen};
 use crate::sys::fs;
 use crate::sys::kept::{self, Change, Comparison, INDEX_VERSION, Index, Kept, State, compare};
-use crate::sys::proof::examine;
+use crate::sys::proof::{Checksum, Proof, prove};
 use crate::sys::stream::Control;
 use crate::sys::tree::Selection;
 use crate::sys::untar::{self, Contents, Limits, Name, Nowhere, Sink, shown};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-
-/// Lines of changes that a plan shows.
-pub(super) const SHOWN: usize = 40;
 
 /// What of an archive is extracted, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +32,8 @@ pub struct ExtractOptions {
     pub except: Vec<String>,
     /// Gives files the owner that the archive names, by number; only root can.
     pub owner: bool,
+    /// Do not compare the SHA-256; all other checks are made, and a person must agree.
+    pub skip_checksum: bool,
     /// How much the archive may hold.
     pub limits: Limits,
 }
@@ -41,7 +41,7 @@ pub struct ExtractOptions {
 impl Default for ExtractOptions {
     fn default() -> Self {
         let limits = Limits { size: 8 << 30, entries: 100_000, ratio: 200 };
-        Self { only: Vec::new(), except: Vec::new(), owner: false, limits }
+        Self { only: Vec::new(), except: Vec::new(), owner: false, skip_checksum: false, limits }
     }
 }
 
@@ -138,10 +138,14 @@ impl Action for Extract {
             return Ok(plan);
         }
         is_archive(&path)?;
+        let mut details = Vec::new();
         let (contents, comparison, resumed) = match self.half_done(&dir, &path)? {
             Some(kept) => (None, shown_before(&kept.index), Some(kept)),
             None => {
-                let contents = self.verified(facts, &path, &selection)?;
+                let (contents, compared) = self.verified(facts, &path, &selection)?;
+                if !compared {
+                    details.push("its SHA-256 is not compared with any record".to_owned());
+                }
                 let own = [facts.host().state().to_path_buf()];
                 let comparison = compare(&dir, &contents.items, &own, self.options.owner)?;
                 (Some(contents), comparison, None)
@@ -152,7 +156,6 @@ impl Action for Extract {
             (None, kept) => kept.as_ref().map(|kept| kept.index.sha256.clone()).unwrap_or_default(),
         };
         let mut extracted = Extracted::of(&path, sha256, &dir, comparison);
-        let mut details = Vec::new();
         match &resumed {
             Some(kept) => {
                 details.push(format!("goes on where run {} was killed", kept.index.run));
@@ -160,12 +163,17 @@ impl Action for Extract {
             }
             None => self.room(facts, &dir, &extracted)?,
         }
-        details.extend(listed(&extracted));
+        details.extend(listed(&extracted.changes));
         let effect = if extracted.changed > 0 { Effect::Replace } else { Effect::Create };
         let mut plan =
             Plan::new(format!("{into}: {}", extracted.counts()), effect, Later::Now(extracted.clone()));
         plan.details = details;
-        plan.confirm = asks(facts, &dir, &extracted.changes);
+        let unchecked = self.options.skip_checksum && resumed.is_none();
+        let shown = facts.host().shown(&path);
+        let unchecked = unchecked.then(|| format!("Extract `{shown}` without comparing its SHA-256?"));
+        let questions: Vec<String> =
+            unchecked.into_iter().chain(asks(facts, &dir, &extracted.changes)).collect();
+        plan.confirm = (!questions.is_empty()).then(|| questions.join(" "));
         plan.needs = vec![Need::Read(path), Need::Restore(dir.clone())];
         plan.locks.push(Target::Path(dir.clone()));
         for change in &extracted.changes {
@@ -192,6 +200,10 @@ impl Action for Extract {
             return Ok(planned.clone());
         }
         let name = planned.backup.file_name().unwrap_or_default().to_string_lossy();
+        if self.options.skip_checksum {
+            let host = effects.facts().host();
+            host.warn(&format!("{name} is extracted without comparing its SHA-256"));
+        }
         let mut kept = match self.half_done(dir, &planned.backup)? {
             Some(mut kept) => {
                 let intent = effects.intend(&format!("finish replacing files in {}", dir.display()))?;
@@ -300,16 +312,22 @@ impl Extract {
         untar::read(path, selection, self.options.limits, control, sink)
     }
 
-    /// What the archive holds, if it is safe and intact. It is read before it is proved, since proving inflates all of it,
+    /// What the archive holds, if it is safe and intact, and whether its SHA-256 was compared. It is read before it is proved, since proving inflates all of it,
     /// however much that is.
-    fn verified(&self, facts: &Facts, path: &Path, selection: &Selection) -> Result<Contents, Failure> {
+    fn verified(
+        &self,
+        facts: &Facts,
+        path: &Path,
+        selection: &Selection,
+    ) -> Result<(Contents, bool), Failure> {
         let read = self.read(facts, path, selection, &mut Nowhere);
         if let Err(failure) = &read
             && failure.code != Code::NotIntact
         {
             return Err(failure.clone());
         }
-        let verification = examine(facts, path)?;
+        let checksum = if self.options.skip_checksum { Checksum::Skipped } else { Checksum::IfThere };
+        let Proof { verification, compared, .. } = prove(facts, path, checksum)?;
         if !verification.intact {
             let failure = Failure::new(Code::NotIntact, format!("`{}` is not intact", verification.name));
             let parent = path.parent().map(|dir| facts.host().shown(dir)).unwrap_or_default();
@@ -332,7 +350,7 @@ impl Extract {
                 "Check `only` and `except`: patterns are relative to the archive's root, and `**/` stands for any depth.",
             ));
         }
-        Ok(contents)
+        Ok((contents, compared))
     }
 
     /// Writes what differs aside, from the very bytes that were verified, if the tree is still the one of the plan.
@@ -415,50 +433,6 @@ fn has_changed(path: &Path) -> Failure {
 /// What a killed run showed of the extraction that is finished now.
 fn shown_before(index: &Index) -> Comparison {
     Comparison { changes: index.changes.clone(), same: index.same, others: index.others }
-}
-
-/// The changes, as far as a plan shows them.
-fn listed(extracted: &Extracted) -> Vec<String> {
-    let mut lines: Vec<String> = extracted.changes.iter().take(SHOWN).map(Change::to_string).collect();
-    if let Some(more) = extracted.changes.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-        lines.push(format!("and {more} more"));
-    }
-    if !extracted.changes.is_empty() {
-        lines.push("what is replaced is kept for `rollback_files`".to_owned());
-    }
-    lines
-}
-
-/// The question to ask before what decides about runs is replaced.
-pub(super) fn asks(facts: &Facts, dir: &Path, changes: &[Change]) -> Option<String> {
-    let project = fs::resolved(facts.host().project());
-    let decides = ["playbooks", "stdlib", "lifeboat.toml"].map(|name| project.join(name));
-    let names: Vec<String> = changes
-        .iter()
-        .map(|change| dir.join(&change.name.0))
-        .filter(|path| decides.iter().any(|decides| path.starts_with(decides)))
-        .map(|path| shown(path.strip_prefix(&project).unwrap_or(&path)))
-        .collect();
-    let (first, more) = names.split_at(names.len().min(5));
-    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-    (!names.is_empty()).then(|| {
-        format!("This replaces what decides about later runs: {}{more}. Replace it?", first.join(", "))
-    })
-}
-
-/// Removes what killed runs were still staging in the folder; its lock is held.
-fn clean(effects: &Effects, dir: &Path) -> Result<(), Failure> {
-    let left = kept::leftovers(dir)?;
-    if left.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<String> =
-        left.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
-    let names = names.join(", ");
-    let intent = effects.intend(&format!("remove what killed runs left: {names}"))?;
-    left.iter().try_for_each(|path| effects.remove_staging(&intent, path))?;
-    effects.facts().host().info(&format!("cleaned up after a run that was killed: {names}"));
-    Ok(())
 }
 
 /// Refuses what is plainly something else than a tar archive.

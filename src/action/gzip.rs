@@ -8,7 +8,7 @@ use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::{Facts, Seen};
 use crate::sys::fs::{self, Staged};
-use crate::sys::stream::{BlockSink, BlockWriter, Control, Kind, Level, Output, Stages, pour};
+use crate::sys::stream::{BlockSink, BlockWriter, Control, Kind, Level, Output, Stages, hash, pour};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::PathBuf;
@@ -115,8 +115,22 @@ impl Action for Gzip {
         })
     }
 
-    fn reconcile(_: &Was<Gzipped>, _: &Facts) -> Result<Reconciled<Gzipped>, Failure> {
-        Ok(Reconciled::NotDone)
+    fn reconcile(was: &Was<Gzipped>, facts: &Facts) -> Result<Reconciled<Gzipped>, Failure> {
+        let planned = was.output.clone().or_else(|| was.plan.forecast.clone().now());
+        let Some(planned) = planned.filter(|_| was.begun) else { return Ok(Reconciled::NotDone) };
+        if !fs::exists(&planned.path)? {
+            return Ok(Reconciled::NotDone);
+        }
+        let control = Control { cancel: facts.cancel(), progress: &|_| {} };
+        let (_, digest) = hash(&mut fs::open(&planned.path)?, &planned.path, control, &mut |_| Ok(()))?;
+        Ok(if planned.sha256 == Later::Now(digest.to_string()) {
+            Reconciled::Done(planned)
+        } else {
+            Reconciled::InDoubt(format!(
+                "`{}` is there, and nothing tells whether this run made it",
+                facts.host().shown(&planned.path)
+            ))
+        })
     }
 }
 

@@ -10,6 +10,8 @@ pub mod hash;
 pub mod leftovers;
 pub mod notify;
 pub mod remove_database;
+pub mod remove_kept_files;
+pub mod replaced;
 pub mod restore;
 pub mod rollback_database;
 pub mod rollback_files;
@@ -27,25 +29,67 @@ use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-/// The names of all actions, in the order of their files. The contract tests demand a case of each.
-pub const NAMES: &[&str] = &[
-    exec::Exec::NAME,
-    extract::Extract::NAME,
-    gzip::Gzip::NAME,
-    hash::Hash::NAME,
-    notify::Notify::NAME,
-    remove_database::RemoveDatabase::NAME,
-    restore::Restore::NAME,
-    rollback_database::RollbackDatabase::NAME,
-    rollback_files::RollbackFiles::NAME,
-    rotate::Rotate::NAME,
-    save::Save::NAME,
-    scratch_database::ScratchDatabase::NAME,
-    scratch_postgres::ScratchPostgres::NAME,
-    verify::Verify::NAME,
-    write::Write::NAME,
+/// Lists the actions: by name for contracts, and with their types for what journals hold.
+macro_rules! actions {
+    ($($action:ty),* $(,)?) => {
+        /// The names of all actions, in the order of their files. The contract tests demand a case of each.
+        pub const NAMES: &[&str] = &[$(<$action>::NAME),*];
+
+        /// Finds out what became of a recorded action; `None` if this version knows no such action, or cannot read what was
+        /// recorded of it.
+        ///
+        /// # Errors
+        /// If the world cannot be asked.
+        pub fn reconcile(
+            name: &str,
+            was: &Was<Value>,
+            facts: &Facts,
+        ) -> Result<Option<Reconciled<Value>>, Failure> {
+            $(if name == <$action>::NAME {
+                return reconcile_as::<$action>(was, facts);
+            })*
+            Ok(None)
+        }
+    };
+}
+
+actions![
+    exec::Exec,
+    extract::Extract,
+    gzip::Gzip,
+    hash::Hash,
+    notify::Notify,
+    remove_database::RemoveDatabase,
+    remove_kept_files::RemoveKeptFiles,
+    restore::Restore,
+    rollback_database::RollbackDatabase,
+    rollback_files::RollbackFiles,
+    rotate::Rotate,
+    save::Save,
+    scratch_database::ScratchDatabase,
+    scratch_postgres::ScratchPostgres,
+    verify::Verify,
+    write::Write,
 ];
+
+fn reconcile_as<A: Action>(was: &Was<Value>, facts: &Facts) -> Result<Option<Reconciled<Value>>, Failure> {
+    let typed = |was: &Was<Value>| {
+        Some(Was::<A::Output> {
+            run: was.run.clone(),
+            plan: serde_json::from_value(serde_json::to_value(&was.plan).ok()?).ok()?,
+            begun: was.begun,
+            output: was.output.clone().map(serde_json::from_value).transpose().ok()?,
+        })
+    };
+    let Some(was) = typed(was) else { return Ok(None) };
+    Ok(match A::reconcile(&was, facts)? {
+        Reconciled::Done(output) => serde_json::to_value(output).ok().map(Reconciled::Done),
+        Reconciled::NotDone => Some(Reconciled::NotDone),
+        Reconciled::InDoubt(why) => Some(Reconciled::InDoubt(why)),
+    })
+}
 
 /// An output that journal, resume and `--json` can hold.
 pub trait Recorded:

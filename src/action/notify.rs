@@ -61,6 +61,7 @@ impl Action for Notify {
         Ok(Notified { status: self.status.clone(), message: self.message.clone() })
     }
 
+    /// Never done: the alert is sent when the run ends, and this process has to know it.
     fn reconcile(_: &Was<Notified>, _: &Facts) -> Result<Reconciled<Notified>, Failure> {
         Ok(Reconciled::NotDone)
     }

@@ -18,9 +18,10 @@ use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::{Facts, Seen};
 use crate::sys::fs;
+use crate::sys::postgres::address::Address;
 use crate::sys::postgres::maintenance::Maintenance;
 use crate::sys::postgres::mark::Kind;
-use crate::sys::postgres::settings::{Explicit, Settings, resolve_for};
+use crate::sys::postgres::settings::Settings;
 use crate::sys::postgres::swap::Named;
 use crate::sys::proof::{Checksum, Proof, prove};
 use crate::sys::store;
@@ -51,42 +52,6 @@ pub struct Restore {
     pub options: RestoreOptions,
 }
 
-/// Where a database is, without the password.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestoreTarget {
-    /// Host name, address or the folder of the socket.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Role.
-    pub user: String,
-    /// Database.
-    pub database: String,
-}
-
-impl RestoreTarget {
-    fn of(settings: &Settings) -> Self {
-        Self {
-            host: settings.named_host().to_owned(),
-            port: settings.named_port(),
-            user: settings.user.clone(),
-            database: settings.database.clone(),
-        }
-    }
-
-    /// How to reach it; the password is looked for again.
-    pub fn settings(&self, facts: &Facts) -> Result<Settings, Failure> {
-        let explicit = Explicit {
-            host: Some(self.host.clone()),
-            port: Some(self.port.to_string()),
-            database: Some(self.database.clone()),
-            user: Some(self.user.clone()),
-            ..Explicit::default()
-        };
-        resolve_for(facts.host(), &explicit)
-    }
-}
-
 /// A restore that was done, as it was observed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restored {
@@ -95,7 +60,7 @@ pub struct Restored {
     /// Name of the database.
     pub database: String,
     /// Where it is.
-    pub target: RestoreTarget,
+    pub target: Address,
     /// The name under which the database is kept that was there before; `None` if there was none, or in place.
     pub kept: Option<String>,
     /// Its OID.
@@ -148,8 +113,9 @@ struct Basis {
     ours: bool,
     encoding: Option<String>,
     recovery_point: Option<RecoveryPoint>,
-    target: RestoreTarget,
+    target: Address,
     live: Option<Named>,
+    in_place: bool,
     roles: roles::Roles,
     tables: u64,
     rows: u64,
@@ -225,7 +191,7 @@ impl Action for Restore {
         let database = &basis.target.database;
         let maintenance = match basis
             .target
-            .settings(facts)
+            .settings(facts.host())
             .and_then(|settings| Maintenance::connect(facts.host(), &settings))
         {
             Ok(maintenance) => maintenance,
@@ -264,13 +230,11 @@ impl Action for Restore {
                 swap_millis: 0,
                 notes: vec!["the run was interrupted after the swap".to_owned()],
             })),
-            (None, Some(live), Some(before))
-                if live == before.oid && !was.plan.summary.contains(" in place ") =>
-            {
+            (None, Some(live), Some(before)) if live == before.oid && !basis.in_place => {
                 Ok(Reconciled::NotDone)
             }
             (None, None, None) => Ok(Reconciled::NotDone),
-            (_, Some(_), Some(_)) if was.plan.summary.contains(" in place ") => in_doubt(format!(
+            (_, Some(_), Some(_)) if basis.in_place => in_doubt(format!(
                 "nobody recorded whether `{database}` was loaded in place before the run ended"
             )),
             (_, Some(_), None) => in_doubt(format!(
@@ -355,8 +319,9 @@ fn basis(restore: &Restore, path: &Path, proof: &Proof, live: Option<Named>, rol
         ours: manifest.is_some(),
         encoding: proof.requirements.encoding.clone(),
         recovery_point: manifest.and_then(|manifest| manifest.recovery_point.clone()),
-        target: RestoreTarget::of(&restore.settings),
+        target: Address::of(&restore.settings),
         live,
+        in_place: restore.options.in_place,
         roles,
         tables: proof.tables.len() as u64,
         rows: proof.tables.iter().map(|table| table.rows).sum(),

@@ -3,7 +3,7 @@
 //! Both stay: a second time puts forward again what the first put back. What was changed in the tree meanwhile is kept as
 //! it is then.
 
-use crate::action::extract::{SHOWN, asks};
+use crate::action::replaced::{SHOWN, asks};
 use crate::action::{Action, Recorded};
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Target, Touch, Was};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Rolls an extraction back, or forward again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollbackFiles {
     /// The folder that keeps what was replaced, as `extract` returned it.
     pub kept: PathBuf,

@@ -186,8 +186,15 @@ impl Action for Rotate {
         Ok(planned.clone())
     }
 
-    fn reconcile(_: &Was<Rotated>, _: &Facts) -> Result<Reconciled<Rotated>, Failure> {
-        Ok(Reconciled::NotDone)
+    fn reconcile(was: &Was<Rotated>, _: &Facts) -> Result<Reconciled<Rotated>, Failure> {
+        // One that was interrupted is planned anew: what it removed is gone, and the rest needs its proof again.
+        let Some(output) = was.output.clone() else { return Ok(Reconciled::NotDone) };
+        for removal in &output.removed {
+            if fs::exists(&removal.path)? {
+                return Ok(Reconciled::NotDone);
+            }
+        }
+        Ok(Reconciled::Done(output))
     }
 }
 

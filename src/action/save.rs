@@ -13,10 +13,10 @@ use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Target, Touch, Was};
 use crate::base::units;
 use crate::sys::effects::Effects;
-use crate::sys::facts::Facts;
+use crate::sys::facts::{Facts, Seen};
 use crate::sys::fs::{self, Staged};
-use crate::sys::store;
-use crate::sys::stream::{BlockSink, Control, Digest, Level, Stages, Written, pour};
+use crate::sys::store::{self, Found};
+use crate::sys::stream::{BlockSink, Control, Digest, Level, Stages, Written, hash, pour};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -93,8 +93,13 @@ impl Action for Save {
                 .caused_by(format!("`{suffix}` ends the names of files that stand beside backups"))
                 .hint("Use a name that ends with what the file holds, for example `.sql.gz` or `.tar.gz`."));
         }
-        self.refuse_taken(facts, &path)?;
+        // What an earlier attempt of this run has published is not in the way of the plan, which finds it again.
+        let own = facts.host().resumes().is_some_and(|resuming| made_by(&path, &resuming.run));
+        if !own {
+            self.refuse_taken(facts, &path)?;
+        }
         let sourced = self.source.look(facts)?;
+        self.refuse_misnamed(facts, &name)?;
         let estimate = self.last_raw_size(facts, &dir, &sourced)?.or(sourced.raw_size);
         let shown = facts.host().shown(&path);
         let stages = self.gzip.map_or(String::new(), |level| format!(" → gzip (level {level})"));
@@ -165,12 +170,58 @@ impl Action for Save {
         })
     }
 
-    fn reconcile(_: &Was<Backup>, _: &Facts) -> Result<Reconciled<Backup>, Failure> {
-        Ok(Reconciled::NotDone)
+    fn reconcile(was: &Was<Backup>, facts: &Facts) -> Result<Reconciled<Backup>, Failure> {
+        let planned = was.output.clone().or_else(|| was.plan.forecast.clone().now());
+        let Some(planned) = planned.filter(|_| was.begun) else { return Ok(Reconciled::NotDone) };
+        let path = &planned.path;
+        // The file gets its name last: without it nothing was published, and what is of another run is not ours.
+        if !made_by(path, &was.run) {
+            return Ok(Reconciled::NotDone);
+        }
+        let Some(Found { backup, manifest: Some(manifest), oddity }) = store::look(path)? else {
+            return Ok(Reconciled::NotDone);
+        };
+        let control = Control { cancel: facts.cancel(), progress: &|_| {} };
+        let (_, digest) = hash(&mut fs::open(path)?, path, control, &mut |_| Ok(()))?;
+        if oddity.is_some() || digest.to_string() != manifest.sha256 {
+            return Ok(Reconciled::InDoubt(format!(
+                "`{}` is there, but it is not what the run wrote",
+                facts.host().shown(path)
+            )));
+        }
+        Ok(Reconciled::Done(Backup { verified: planned.verified, ..backup }))
     }
 }
 
+/// Whether a file is a backup that this run has published.
+fn made_by(path: &Path, run: &str) -> bool {
+    fs::exists(path).is_ok_and(|there| there)
+        && store::read_manifest(path)
+            .is_ok_and(|manifest| manifest.is_some_and(|manifest| manifest.run == run))
+}
+
 impl Save {
+    /// A name that promises gzip where there is none would fail its verification, after all the work.
+    fn refuse_misnamed(&self, facts: &Facts, name: &str) -> Result<(), Failure> {
+        let is_gzip = match &self.source {
+            _ if self.gzip.is_some() || !name.ends_with(".gz") => true,
+            // A file may have been compressed before; one that the run has yet to make cannot be asked.
+            BackupSource::File(file) => {
+                let path = facts.absolute(&file.path);
+                facts.view().path(&path) != Seen::AsIs || fs::is_gzip(&path)?
+            }
+            _ => false,
+        };
+        if is_gzip {
+            return Ok(());
+        }
+        Err(Failure::new(Code::Usage, format!("a backup that is not compressed cannot be called `{name}`"))
+            .hint(format!(
+                "Compress it, `{}(...).gzip().save(...)`, or leave out `.gz`.",
+                self.source.verb()
+            )))
+    }
+
     fn refuse_taken(&self, facts: &Facts, path: &Path) -> Result<(), Failure> {
         let predicted = facts.view().backups(path);
         if !predicted.is_empty() || facts.exists(path)? == Later::Now(true) {

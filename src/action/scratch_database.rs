@@ -49,6 +49,7 @@ impl Action for ScratchDatabase {
         Ok(target.clone())
     }
 
+    /// Never done: a scratch server ends with the process that started it.
     fn reconcile(_: &Was<ScratchTarget>, _: &Facts) -> Result<Reconciled<ScratchTarget>, Failure> {
         Ok(Reconciled::NotDone)
     }

@@ -71,6 +71,7 @@ impl Action for ScratchPostgres {
         Ok(target)
     }
 
+    /// Never done: a scratch server ends with the process that started it.
     fn reconcile(_: &Was<ScratchTarget>, _: &Facts) -> Result<Reconciled<ScratchTarget>, Failure> {
         Ok(Reconciled::NotDone)
     }

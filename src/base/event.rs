@@ -104,6 +104,21 @@ pub enum What {
         /// Version of Lifeboat.
         lifeboat: String,
     },
+    /// A run that ended early goes on.
+    RunResumed {
+        /// Its id.
+        run: RunId,
+        /// Playbook name.
+        playbook: String,
+        /// SHA-256 of playbook and modules, as they run now.
+        code: String,
+        /// Files whose text is not that of the record; whoever resumed the run accepted that.
+        changed: Vec<String>,
+        /// Process id.
+        pid: u32,
+        /// Version of Lifeboat.
+        lifeboat: String,
+    },
     /// A setting was resolved: what, its value, where each part came from.
     Resolved {
         /// For example `postgres`.
@@ -116,6 +131,19 @@ pub enum What {
     /// A step begins.
     StepBegun {
         /// Path of step names, with occurrence from the second on: `Dump`, `Dump#2`, `All/Dump`.
+        step: String,
+    },
+    /// The value of a step that is done, in a codec that a resumed run reads; right before its end. It is missing when the
+    /// value has none, or would tell a secret.
+    StepValue {
+        /// Path of step names.
+        step: String,
+        /// The value.
+        value: serde_json::Value,
+    },
+    /// A resumed run does not repeat a step: it was completed, and what it did still stands.
+    StepKept {
+        /// Path of step names.
         step: String,
     },
     /// A step ended.
@@ -188,6 +216,9 @@ pub enum What {
         action: String,
         /// Number of the action in this run, from 1.
         number: u64,
+        /// Summary of its plan, which tells it from others that are carried out at the same time.
+        #[serde(default)]
+        summary: String,
     },
     /// A destructive effect is about to happen; durable before it does.
     Intent {
@@ -210,6 +241,17 @@ pub enum What {
         summary: String,
         /// Milliseconds.
         millis: u64,
+    },
+    /// A resumed run does not repeat an action: what it did still stands.
+    ActionKept {
+        /// Its NAME.
+        action: String,
+        /// Its number when it was carried out.
+        number: u64,
+        /// Output as tagged JSON.
+        output: serde_json::Value,
+        /// One line for people.
+        summary: String,
     },
     /// An action failed.
     ActionFailed {

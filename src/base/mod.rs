@@ -9,6 +9,7 @@ pub mod event;
 pub mod failure;
 pub mod ids;
 pub mod plan;
+pub mod resume;
 pub mod retention;
 pub mod secret;
 pub mod units;

@@ -129,6 +129,21 @@ pub enum Touch {
     Changed(Target),
 }
 
+/// What tells that an action need not be done again when its run is resumed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DoneIf {
+    /// Something is at this path.
+    Exists(PathBuf),
+    /// A command exits with status 0.
+    Succeeds {
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// The folder it runs in, if it is not the project.
+        cwd: Option<PathBuf>,
+    },
+}
+
 /// What became of an action in a run that was interrupted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reconciled<O> {
@@ -183,6 +198,9 @@ pub struct Plan<O> {
     /// The question that a person must say yes to before it is carried out.
     #[serde(default)]
     pub confirm: Option<String>,
+    /// What tells that it is done, where only the playbook knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_if: Option<DoneIf>,
     /// What execution and reconciliation need beyond the rest, as the action itself writes it. Never a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basis: Option<serde_json::Value>,
@@ -203,6 +221,7 @@ impl<O> Plan<O> {
             locks: Vec::new(),
             touches: Vec::new(),
             confirm: None,
+            done_if: None,
             basis: None,
             forecast,
         }
@@ -223,6 +242,7 @@ impl<O> Plan<O> {
             locks: self.locks.clone(),
             touches: self.touches.clone(),
             confirm: self.confirm.clone(),
+            done_if: self.done_if.clone(),
             basis: self.basis.clone(),
             forecast: match &self.forecast {
                 Later::Now(output) => serde_json::to_value(output).map_or(Later::AfterRun, Later::Now),

@@ -2,9 +2,11 @@
 
 use crate::base::cancel::Cancel;
 use crate::base::failure::Failure;
+use crate::base::resume::Resuming;
 use crate::cli::diagnostics;
 use crate::cli::lines::Detail;
 use crate::cli::screen::{Color, Screen};
+use crate::engine::injection::{self, Injection};
 use crate::script::library::Library;
 use crate::sys::clock::Clock;
 use crate::sys::env::Env;
@@ -135,9 +137,19 @@ impl Context {
 
     /// The machine, for one run of a command that makes several; all of them end with `cancel`.
     pub fn host_ended_by(&self, cancel: &Cancel) -> Result<Arc<Host>, Failure> {
+        self.host_with(|host| host.ended_by(cancel))
+    }
+
+    /// The machine, for a run that goes on since it `began`.
+    pub fn host_resuming(&self, terms: Resuming, began: DateTime<Local>) -> Result<Arc<Host>, Failure> {
+        self.host_with(|host| host.resuming(terms, began))
+    }
+
+    fn host_with(&self, with: impl FnOnce(Host) -> Host) -> Result<Arc<Host>, Failure> {
         let env = Env::load(&self.project)?;
         Clock::check(env.value("LIFEBOAT_NOW"))?;
-        let host = Arc::new(Host::new(self.project.clone(), self.state.clone(), env).ended_by(cancel));
+        env.value(injection::VARIABLE).map(Injection::parse).transpose()?;
+        let host = Arc::new(with(Host::new(self.project.clone(), self.state.clone(), env)));
         if let Some(filter) = &self.diagnostics {
             diagnostics::begin(filter, &self.screen, host.masker())?;
         }

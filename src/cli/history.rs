@@ -16,7 +16,8 @@ use serde::Serialize;
 /// With `--json`: an array of objects with `run`, `playbook`, `began` (RFC 3339), `state` (`running`, `killed` or `ended`),
 /// `exit` (the exit code, or null), `millis`, `bytes` (of the backups it made), `warnings`, `failure` (`code`, `message`,
 /// `causes`, `hints`, `at`, or null), `is_drill`, `drill` (`result`, `millis` of recovery, `at_least`; null for a run that
-/// is no drill or has not ended), `owes` (blocks whose clean-up is owed) and `notes` (what of the record cannot be read).
+/// is no drill or has not ended), `owes` (blocks whose clean-up is owed), `resumed` (how often) and `notes` (what of the
+/// record cannot be read).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only runs of this playbook
@@ -42,6 +43,7 @@ pub struct RunRow<'a> {
     is_drill: bool,
     drill: Option<&'a DrillResult>,
     owes: &'a [String],
+    resumed: u32,
     notes: &'a [String],
 }
 
@@ -65,6 +67,7 @@ impl<'a> From<&'a RunSummary> for RunRow<'a> {
             is_drill: run.is_drill,
             drill: run.drill.as_ref(),
             owes: &run.owes,
+            resumed: run.resumed,
             notes: &run.notes,
         }
     }
@@ -134,6 +137,7 @@ pub fn result(run: &RunSummary, paint: Paint) -> String {
     match run.state {
         RunState::Running => paint.hint("running"),
         RunState::Killed => paint.error(&owing("killed")),
+        RunState::Ended(Exit::Success) if run.resumed > 0 => paint.good("success (resumed)"),
         RunState::Ended(Exit::Success) => paint.good("success"),
         RunState::Ended(Exit::Warnings) => paint.warning(&counted(run.warnings.len(), "warning")),
         RunState::Ended(Exit::Interrupted) => paint.warning(&owing("interrupted")),
@@ -214,6 +218,7 @@ mod tests {
                 "is_drill": false,
                 "drill": null,
                 "owes": [],
+                "resumed": 0,
                 "notes": []
               },
               {
@@ -229,6 +234,7 @@ mod tests {
                 "is_drill": false,
                 "drill": null,
                 "owes": [],
+                "resumed": 0,
                 "notes": []
               }
             ]

@@ -42,6 +42,17 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
             };
             format!("{} {}\n", paint.heading(playbook), paint.faint(&format!("{dry} {run}")))
         }
+        What::RunResumed { run, playbook, changed, .. } => {
+            let changed = match changed.as_slice() {
+                [] => String::new(),
+                changed => format!("  with changed code: {}\n", changed.join(", ")),
+            };
+            format!("{} {}\n{changed}", paint.heading(playbook), paint.faint(&format!("run {run} resumed")))
+        }
+        What::StepKept { step } => format!("{} {step} {}\n", paint.good("✔"), paint.faint("(kept)")),
+        What::ActionKept { action, summary, .. } => {
+            format!("  {action}: {summary} {}\n", paint.faint("(kept)"))
+        }
         What::Resolved { what, value, from } => {
             let from = if from.is_empty() { String::new() } else { format!(" ({})", from.join(", ")) };
             format!("{what}: {value}{}\n", paint.faint(&from))
@@ -78,6 +89,7 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
         | What::Intent { .. }
         // A warning with its remedy tells of that too.
         | What::AlertSent { delivered: false, .. }
+        | What::StepValue { .. }
         | What::Planned { .. }
         | What::Asked { .. }
         // The failure that it becomes tells of it.
@@ -200,7 +212,7 @@ pub mod example {
                 answer: "1.0 GiB".into(),
             },
             planned("Dump", "dump", "dump shop", Effect::Create),
-            What::ActionBegun { action: "dump".into(), number: 1 },
+            What::ActionBegun { action: "dump".into(), number: 1, summary: String::new() },
             What::Output { program: "pg_dump".into(), stream: "stderr".into(), line: "a notice".into() },
             What::Progress(Progress {
                 label: "dump shop".into(),

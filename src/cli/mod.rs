@@ -21,6 +21,7 @@ pub mod progress;
 #[cfg(test)]
 mod recorded;
 pub mod report;
+pub mod resume;
 pub mod run;
 pub mod schedule;
 pub mod screen;
@@ -54,6 +55,9 @@ const PROGRAM: &str = "lifeboat";
 /// run, 12 a backup is not intact, 130
 /// interrupted, 143 terminated.
 ///
+/// `LIFEBOAT_FAULT=fail:3` lets the third action of a run fail, `kill-before:3` and `kill-after:3` kill the run around it: to try
+/// out what a playbook does then.
+///
 /// `LIFEBOAT_LOG=debug` tells on stderr what the program itself does: processes, connections, files, locks.
 #[derive(Debug, Parser)]
 #[command(
@@ -75,6 +79,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Drill(drill::Args),
+    Resume(resume::Args),
     Playbooks(playbooks::Args),
     Backups(backups::Args),
     Verify(verify::Args),
@@ -116,6 +121,7 @@ fn dispatch(args: &[OsString]) -> Result<Exit, Stopped> {
         }
         Some(Command::Drill(command)) => return drill::run(command, &cli.global),
         Some(Command::Playbook(words)) => return named(args, words, &cli.global),
+        Some(Command::Resume(command)) => resume::run(command, &cli.global)?,
         Some(Command::Playbooks(command)) => playbooks::run(command, &cx()?)?,
         Some(Command::Backups(command)) => backups::run(command, &cx()?)?,
         Some(Command::Verify(command)) => return verify::run(command, &cli.global),

@@ -101,6 +101,7 @@ fn open_step(events: &[Event]) -> Option<&str> {
     let mut open = Vec::new();
     for event in events {
         match &event.what {
+            What::RunResumed { .. } => open.clear(),
             What::StepBegun { step } => open.push(step.as_str()),
             What::StepEnded { step, .. } => open.retain(|other| other != step),
             _ => {}
@@ -200,6 +201,7 @@ mod tests {
                   "is_drill": false,
                   "drill": null,
                   "owes": [],
+                  "resumed": 0,
                   "notes": [],
                   "events": [
                     {

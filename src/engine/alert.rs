@@ -56,6 +56,11 @@ pub fn killed(playbook: &str, run: &str, now: DateTime<Local>) -> Alert {
     alert("error", format!("{playbook} was killed: run {run} never ended"), now)
 }
 
+/// The alert of a run that completed after it was resumed, when somebody was told that it had not.
+pub fn recovered(playbook: &str, run: &str, now: DateTime<Local>) -> Alert {
+    alert("success", format!("{playbook} completed: run {run} was resumed"), now)
+}
+
 fn alert(status: &str, message: String, now: DateTime<Local>) -> Alert {
     let timestamp = now.to_rfc3339_opts(SecondsFormat::Secs, false);
     Alert { status: status.to_owned(), message, timestamp }

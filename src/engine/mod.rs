@@ -2,6 +2,8 @@
 
 pub mod alert;
 pub mod drill;
+pub mod injection;
 pub mod overlay;
 pub mod policy;
+pub mod resume;
 pub mod session;

@@ -8,13 +8,16 @@ use crate::action::{Action, Recorded};
 use crate::base::event::{Level, Mode, Outcome, What};
 use crate::base::failure::{Code, Failure, Place};
 use crate::base::plan::{Later, Need, Plan, Target, Touch};
+use crate::engine::injection::{Injection, Kind};
 use crate::engine::overlay::Overlay;
 use crate::engine::policy::Policy;
+use crate::engine::resume::Past;
 use crate::observe::Observation;
 use crate::sys::effects::{Effects, IntentLog};
 use crate::sys::facts::{Facts, Reality, View};
 use crate::sys::host::Host;
 use crate::sys::lock::{FolderLocks, Lock};
+use crate::sys::program;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,6 +67,10 @@ pub struct Session {
     progressed: Mutex<Progressed>,
     locks: Mutex<BTreeMap<Target, Lock>>,
     folders: Arc<FolderLocks>,
+    /// What earlier attempts of a resumed run left.
+    past: Option<Mutex<Past>>,
+    /// How many actions this process has carried out.
+    carried_out: AtomicU64,
 }
 
 impl Session {
@@ -107,7 +114,17 @@ impl Session {
             progressed: Mutex::default(),
             locks: Mutex::default(),
             folders: Arc::default(),
+            past: None,
+            carried_out: AtomicU64::new(0),
         }
+    }
+
+    /// The same session, of a run that goes on: what earlier attempts did and what still stands is not repeated.
+    #[must_use]
+    pub fn resuming(mut self, past: Past) -> Self {
+        self.number = AtomicU64::new(past.last_number);
+        self.past = Some(Mutex::new(past));
+        self
     }
 
     /// The host.
@@ -146,7 +163,14 @@ impl Session {
                 self.capture(&action.in_short(), &format!("{why}; {failure}"));
                 return Ok(Later::AfterRun);
             }
-            (plan, _) => plan.map_err(placed)?,
+            (Ok(plan), _) => plan,
+            // What stands already often cannot be planned once more.
+            (Err(failure), _) => {
+                return match self.kept::<A>(None).map_err(placed)? {
+                    Some(output) => Ok(Later::Now(output)),
+                    None => Err(placed(failure)),
+                };
+            }
         };
         tracing::debug!(action = A::NAME, summary = plan.summary, "planned");
         self.policy.authorize(&plan.needs, A::NAME).map_err(placed)?;
@@ -156,6 +180,9 @@ impl Session {
             at: at.clone(),
             plan: plan.shown(),
         });
+        if let Some(output) = self.kept::<A>(Some(&plan.shown())).map_err(placed)? {
+            return Ok(Later::Now(output));
+        }
         if let Some(why) = captured {
             self.capture(&action.in_short(), &why);
             // That it may have changed anything is said; what it says of itself is held against what follows.
@@ -180,6 +207,44 @@ impl Session {
             }
             Some(run) => self.execute(action, &plan, run).map(Later::Now).map_err(placed),
         }
+    }
+
+    /// The output of the action that an earlier attempt of this run carried out, if it still stands.
+    fn kept<A: Action>(&self, plan: Option<&Plan<serde_json::Value>>) -> Result<Option<A::Output>, Failure> {
+        let Some(past) = &self.past else { return Ok(None) };
+        let plan = plan.map(|plan| self.masked(plan));
+        let (claimed, run, settle) = {
+            let mut past = past.lock().unwrap_or_else(PoisonError::into_inner);
+            (past.claim(&self.step(), A::NAME, plan.as_ref()), past.run.clone(), past.settle)
+        };
+        let Some((was, same)) = claimed else { return Ok(None) };
+        let Some(output) = was.settled::<A>(&run, settle, &self.facts)? else { return Ok(None) };
+        if !same {
+            return Ok(None);
+        }
+        if plan.is_none() {
+            self.host.emit(What::Planned {
+                action: A::NAME.to_owned(),
+                step: self.step(),
+                at: None,
+                plan: was.plan.clone(),
+            });
+        }
+        was.warnings().iter().for_each(|warning| self.host.add_warning(warning.clone()));
+        self.host.emit(What::ActionKept {
+            action: A::NAME.to_owned(),
+            number: was.number,
+            output: serde_json::to_value(&output).unwrap_or_default(),
+            summary: output.summary(),
+        });
+        Ok(Some(output))
+    }
+
+    /// A plan as the journal has it.
+    fn masked(&self, plan: &Plan<serde_json::Value>) -> Plan<serde_json::Value> {
+        let Ok(mut value) = serde_json::to_value(plan) else { return plan.clone() };
+        self.host.masker().mask_json(&mut value);
+        serde_json::from_value(value).unwrap_or_else(|_| plan.clone())
     }
 
     /// Asks a person whether the run may go on; a dry run tells that it would ask.
@@ -255,7 +320,11 @@ impl Session {
         self.facts.cancel().check()?;
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         let began = self.host.clock().instant();
-        self.host.emit(What::ActionBegun { action: A::NAME.to_owned(), number });
+        self.host.emit(What::ActionBegun {
+            action: A::NAME.to_owned(),
+            number,
+            summary: plan.summary.clone(),
+        });
         let effects = Effects::new(
             self.facts.clone(),
             run.intents.clone(),
@@ -263,7 +332,19 @@ impl Session {
             run.run.clone(),
             self.folders.clone(),
         );
-        let result = action.execute(plan, &effects);
+        let injection = Injection::of(&self.host)?;
+        let nth = self.carried_out.fetch_add(1, Ordering::Relaxed) + 1;
+        let hits = |kind| injection.filter(|injection| injection.hits(kind, nth));
+        if hits(Kind::KillBefore).is_some() {
+            program::kill();
+        }
+        let result = match hits(Kind::Fail) {
+            Some(injection) => Err(injection.failure(A::NAME)),
+            None => action.execute(plan, &effects),
+        };
+        if hits(Kind::KillAfter).is_some() {
+            program::kill();
+        }
         let millis = elapsed(began);
         tracing::debug!(action = A::NAME, number, millis, done = result.is_ok(), "executed");
         match &result {
@@ -349,8 +430,37 @@ impl Session {
         let path = numbered(&mut state.counts, path);
         state.open.push(path.clone());
         drop(state);
-        self.host.emit(What::StepBegun { step: path.clone() });
         OpenStep { path, began: self.host.clock().instant(), idle: self.host.idle() }
+    }
+
+    /// Tells that a step begins, once it is known that it does not stand already.
+    pub fn tell_step(&self, step: &OpenStep) {
+        self.host.emit(What::StepBegun { step: step.path.clone() });
+    }
+
+    /// The recorded value of the step that is open, if an earlier attempt of this run completed it and all that it did still
+    /// stands: the step then ends here.
+    pub fn keep_step(&self, step: &OpenStep) -> Result<Option<serde_json::Value>, Failure> {
+        let Some(past) = &self.past else { return Ok(None) };
+        let kept = past.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((value, warnings)) = kept.kept_step(&step.path, &self.facts)? else { return Ok(None) };
+        warnings.into_iter().for_each(|warning| self.host.add_warning(warning));
+        Ok(Some(value))
+    }
+
+    /// Ends a step that was kept.
+    pub fn end_kept_step(&self, step: OpenStep) {
+        self.state().open.retain(|open| *open != step.path);
+        self.host.emit(What::StepKept { step: step.path });
+    }
+
+    /// Records the value of a step that is done, unless it would tell a secret.
+    pub fn step_value(&self, step: &OpenStep, value: serde_json::Value) {
+        let mut masked = value.clone();
+        self.host.masker().mask_json(&mut masked);
+        if masked == value {
+            self.host.emit(What::StepValue { step: step.path.clone(), value });
+        }
     }
 
     /// Ends a step. A tolerated failure becomes a warning of the run; an unknown makes the plan incomplete.

@@ -24,9 +24,12 @@ pub fn actions(events: &[Event]) -> Vec<RecordedAction> {
     for event in events {
         match &event.what {
             What::Planned { action, plan, .. } => planned.push((action, plan)),
-            What::ActionBegun { action, number } => {
+            What::ActionBegun { action, number, summary } => {
                 // An action is begun right after it was planned; one that was refused between the two left its plan behind.
-                let Some(at) = planned.iter().rposition(|(name, _)| name == action) else { continue };
+                let is_it = |(name, plan): &(&str, &Plan<Value>)| {
+                    name == action && (summary.is_empty() || plan.summary == *summary)
+                };
+                let Some(at) = planned.iter().rposition(is_it) else { continue };
                 let (name, plan) = planned.remove(at);
                 begun.push(RecordedAction {
                     name: name.to_owned(),

@@ -66,6 +66,11 @@ fn told(what: &What) -> Vec<(Level, String)> {
             let dry = if *mode == Mode::DryRun { "Dry run" } else { "Run" };
             one(Level::Info, format!("{dry} {run} of {playbook} begins"))
         }
+        What::RunResumed { run, playbook, .. } => {
+            one(Level::Info, format!("Run {run} of {playbook} is resumed"))
+        }
+        What::StepKept { step } => one(Level::Info, format!("{step} is kept: it was completed before")),
+        What::ActionKept { action, summary, .. } => one(Level::Info, format!("{action} is kept: {summary}")),
         What::Resolved { what, value, from } => {
             let from = if from.is_empty() { String::new() } else { format!(" ({})", from.join(", ")) };
             one(Level::Info, format!("{what}: {value}{from}"))
@@ -101,6 +106,7 @@ fn told(what: &What) -> Vec<(Level, String)> {
         }
         What::StepBegun { .. }
         | What::Observed { .. }
+        | What::StepValue { .. }
         | What::Planned { .. }
         | What::Asked { .. }
         | What::EnsureBegun { .. }

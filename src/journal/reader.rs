@@ -9,7 +9,7 @@ use crate::sys::state::{self, DeadRun};
 use chrono::{DateTime, FixedOffset};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Where a run stands.
@@ -49,6 +49,8 @@ pub struct RunSummary {
     pub drill: Option<DrillResult>,
     /// Paths of the blocks whose clean-up was begun or due, and did not end well.
     pub owes: Vec<String>,
+    /// How often it was resumed.
+    pub resumed: u32,
     /// What of the record cannot be read, and why.
     pub notes: Vec<String>,
 }
@@ -129,14 +131,16 @@ pub fn summary(state: &Path, run: &RunId) -> RunSummary {
     if let Some(ended) = &ended {
         stands = RunState::Ended(ended.exit);
     }
-    let owes = match (&ended, stands) {
+    let (owes, resumed) = match (&ended, stands) {
         // What a drill would have to clean up is gone with its sandbox.
-        _ if about.as_ref().is_some_and(|about| about.drill) => Vec::new(),
-        (Some(ended), _) => ended.owes.clone(),
+        _ if about.as_ref().is_some_and(|about| about.drill) => (Vec::new(), 0),
+        (Some(ended), _) => (ended.owes.clone(), ended.resumed),
         (None, RunState::Killed) => {
-            events(state, run).map(|recording| owed(&recording.events)).unwrap_or_default()
+            let events = events(state, run).map(|recording| recording.events).unwrap_or_default();
+            let resumed = events.iter().filter(|event| matches!(event.what, What::RunResumed { .. })).count();
+            (owed(&events), u32::try_from(resumed).unwrap_or(u32::MAX))
         }
-        (None, _) => Vec::new(),
+        (None, _) => (Vec::new(), 0),
     };
     RunSummary {
         run: run.clone(),
@@ -150,6 +154,7 @@ pub fn summary(state: &Path, run: &RunId) -> RunSummary {
         drill: ended.as_ref().and_then(|ended| ended.drill.clone()),
         failure: ended.and_then(|ended| ended.failure),
         owes,
+        resumed,
         notes,
     }
 }
@@ -277,9 +282,23 @@ pub fn source(state: &Path, run: &RunId, name: &str) -> Option<String> {
     state::read(state, run, Path::new(about.sources.get(name)?)).ok()?
 }
 
+/// Texts of all files of the run as places name them, as they were when it ran; empty if they cannot be read.
+pub fn sources(state: &Path, run: &RunId) -> BTreeMap<String, String> {
+    let Ok(Some(about)) = file::<RunFile>(state, run, RUN) else { return BTreeMap::new() };
+    let text = |kept: &String| state::read(state, run, Path::new(kept)).ok().flatten();
+    about.sources.iter().filter_map(|(name, kept)| Some((name.clone(), text(kept)?))).collect()
+}
+
 /// What became of a run's alert; `None` if nothing was sent.
 pub fn alert(state: &Path, run: &RunId) -> Option<AlertFile> {
     file(state, run, ALERT).ok()?
+}
+
+/// Whether somebody received the alert of an earlier attempt of a run that was resumed.
+pub fn was_alarmed(state: &Path, run: &RunId) -> bool {
+    let last = (1..).take_while(|n: &u32| state::has(state, run, &format!("alert.{n}.json"))).last();
+    let told = last.and_then(|n| file::<AlertFile>(state, run, &format!("alert.{n}.json")).ok()?);
+    told.is_some_and(|told| told.delivered)
 }
 
 /// The runs whose process is gone without an end, and whose alert was not sent. Each is taken over: as long as the value

@@ -79,6 +79,9 @@ pub struct ExitFile {
     /// What a drill found out, in short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<DrillResult>,
+    /// How often the run was resumed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub resumed: u32,
 }
 
 /// A drill in short.
@@ -95,6 +98,11 @@ pub struct DrillResult {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// `alert.json`: what became of the run's alert.
@@ -135,7 +143,10 @@ struct Tally {
     planned: BTreeSet<PathBuf>,
     bytes: u64,
     output: usize,
+    /// Those whose bytes were counted.
+    counted: BTreeSet<PathBuf>,
     owed: Owed,
+    resumed: u32,
     ended: Option<(Option<u64>, Vec<String>, Option<Failure>)>,
     lost: Option<Failure>,
     drill: Option<DrillResult>,
@@ -191,6 +202,40 @@ impl RunRecord {
         &self.run
     }
 
+    /// Goes on with the record of a run that ended early: `events` are those that it holds, `sources` the files that run now,
+    /// of which `changed` are not as recorded.
+    ///
+    /// # Errors
+    /// `Locked` if the run still works.
+    pub fn resume(
+        host: &Host,
+        run: &RunId,
+        events: &[Event],
+        sources: &[(String, String)],
+        changed: &[String],
+        reserve: Reserve,
+    ) -> Result<Self, Failure> {
+        let files = RunFiles::reopen(host.state(), run, &["alert", "exit"], reserve)?.ok_or_else(|| {
+            Failure::new(Code::Locked, format!("the run `{run}` is still going on"))
+                .hint(format!("`lifeboat logs -f {}` follows it.", run.letters()))
+        })?;
+        let mut tally = Tally::default();
+        events.iter().for_each(|event| {
+            tally.note(&event.what);
+        });
+        tally.ended = None;
+        if !changed.is_empty() {
+            record_changed(host, run, &files, tally.resumed + 1, sources, changed)?;
+        }
+        Ok(Self {
+            run: run.clone(),
+            files,
+            clock: host.clock().clone(),
+            masker: host.masker().clone(),
+            tally: Mutex::new(tally),
+        })
+    }
+
     /// The run's folder.
     pub fn dir(&self) -> &Path {
         self.files.dir()
@@ -220,6 +265,7 @@ impl RunRecord {
             failure,
             owes: tally.owed.0.iter().cloned().collect(),
             drill: tally.drill.take(),
+            resumed: tally.resumed,
         };
         drop(tally);
         self.files.write(EXIT, &json(&file)?)?;
@@ -278,7 +324,10 @@ impl Tally {
                     _ => None,
                 }))
             }
-            What::ActionEnded { output, .. } => self.bytes += self.made(output),
+            What::ActionEnded { output, .. } | What::ActionKept { output, .. } => {
+                self.bytes += self.made(output);
+            }
+            What::RunResumed { .. } => self.resumed += 1,
             What::Output { line, .. } => {
                 self.output = self.output.saturating_add(line.len());
                 return self.output <= OUTPUT_LIMIT;
@@ -299,8 +348,30 @@ impl Tally {
     fn made(&mut self, output: &serde_json::Value) -> u64 {
         let path = output.get("path").and_then(serde_json::Value::as_str).unwrap_or_default();
         let size = output.get("size").and_then(|size| size.as_u64().or_else(|| size.get("now")?.as_u64()));
-        if self.planned.remove(Path::new(path)) { size.unwrap_or_default() } else { 0 }
+        let planned = self.planned.remove(Path::new(path));
+        if planned && self.counted.insert(path.into()) { size.unwrap_or_default() } else { 0 }
     }
+}
+
+/// Keeps the texts of files that changed since the run began beside the old ones, and names them in `run.json`.
+fn record_changed(
+    host: &Host,
+    run: &RunId,
+    files: &RunFiles,
+    attempt: u32,
+    sources: &[(String, String)],
+    changed: &[String],
+) -> Result<(), Failure> {
+    let text = state::read(host.state(), run, Path::new(RUN))?.unwrap_or_default();
+    let mut about: RunFile = serde_json::from_str(&text)
+        .map_err(|error| Failure::new(Code::Journal, format!("`{RUN}` cannot be read")).caused_by(error))?;
+    about.sources.retain(|name, _| sources.iter().any(|(now, _)| now == name));
+    for (index, (name, text)) in sources.iter().filter(|(name, _)| changed.contains(name)).enumerate() {
+        let kept = format!("changed.{attempt}.{index}.rhai");
+        files.write(&kept, text)?;
+        about.sources.insert(name.clone(), kept);
+    }
+    files.write(RUN, &json(&about)?)
 }
 
 /// Content of `alert.json`.

@@ -10,6 +10,7 @@ pub mod exists;
 pub mod http_get;
 pub mod inspect;
 pub mod kept;
+pub mod kept_files;
 pub mod latest;
 pub mod query;
 pub mod require_disk_space;

@@ -1,7 +1,9 @@
 //! `undoable`: what a run on record did that can be rolled back, from its journal, newest first.
 
 use crate::action::Action;
+use crate::action::extract::Extract;
 use crate::action::rollback_database::{RollbackDatabase, RolledBack};
+use crate::action::rollback_files::RollbackFiles;
 use crate::base::event::{Mode, What};
 use crate::base::failure::{Code, Failure};
 use crate::base::ids::RunId;
@@ -10,13 +12,17 @@ use crate::journal::actions::{RecordedAction, actions};
 use crate::journal::reader::{self, RunState};
 use crate::observe::Observation;
 use crate::sys::facts::Facts;
+use crate::sys::kept::{Kept, State};
 use crate::sys::postgres::address::Address;
 use crate::sys::postgres::maintenance::Maintenance;
 use crate::sys::postgres::swap::Named;
+use crate::sys::tree::KEPT;
 use serde::Deserialize;
+use std::path::PathBuf;
 
 /// The actions whose effect a rollback takes back.
 const DATABASES: [&str; 2] = ["restore", RollbackDatabase::NAME];
+const FILES: [&str; 2] = [Extract::NAME, RollbackFiles::NAME];
 
 /// What a run did that can be rolled back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +40,8 @@ pub struct Undoable {
 pub enum Undo {
     /// A database gets its name back.
     Database(Box<RollbackDatabase>),
+    /// Files change places with those that are kept of them.
+    Files(RollbackFiles),
 }
 
 /// Asks what a run did that can be rolled back.
@@ -68,13 +76,18 @@ impl Observation for AskUndoable {
                     Ok(rollback) => undoable.undo.push(Undo::Database(Box::new(rollback))),
                     Err(why) => undoable.notes.push(why),
                 }
+            } else {
+                match files(&run, &action)? {
+                    Ok(rollback) => undoable.undo.push(Undo::Files(rollback)),
+                    Err(why) => undoable.notes.push(why),
+                }
             }
         }
         if undoable.undo.is_empty() {
             let failure =
                 Failure::new(Code::NotFound, format!("run {run} did nothing that can be rolled back"));
             let failure = if undoable.notes.is_empty() {
-                failure.caused_by("it restored no database")
+                failure.caused_by("it restored no database and replaced no file")
             } else {
                 undoable.notes.iter().fold(failure, Failure::caused_by)
             };
@@ -112,7 +125,13 @@ fn recorded(facts: &Facts, run: &RunId) -> Result<Vec<RecordedAction>, Failure> 
     let events = reader::events(facts.host().state(), run)?.events;
     let is_live = events.iter().any(|event| matches!(event.what, What::RunBegun { mode: Mode::Live, .. }));
     let mut all = if is_live { actions(&events) } else { Vec::new() };
-    all.retain(|action| DATABASES.contains(&action.name.as_str()));
+    let is_nothing = |action: &RecordedAction| {
+        action.output.as_ref().is_some_and(|output| output["changes"] == serde_json::json!([]))
+    };
+    all.retain(|action| {
+        let name = action.name.as_str();
+        DATABASES.contains(&name) || (FILES.contains(&name) && !is_nothing(action))
+    });
     Ok(all)
 }
 
@@ -189,5 +208,46 @@ fn unfinished(
             "`{}` did not come to its end, and `{target}` keeps nothing of it: it was not swapped, or was not there before",
             action.name
         )),
+    })
+}
+
+/// Where an extraction put files, and where it kept others.
+#[derive(Deserialize)]
+struct Placed {
+    dir: PathBuf,
+    kept: Later<Option<PathBuf>>,
+}
+
+/// The rollback of an action on files, or why there is nothing to roll back. Where it stands is told by what is kept.
+fn files(run: &RunId, action: &RecordedAction) -> Result<Result<RollbackFiles, String>, Failure> {
+    let told = action.output.clone().or_else(|| action.plan.forecast.clone().now());
+    let Some(told) = told else {
+        return Ok(Err(format!("`{}` did not come far enough to change a file", action.name)));
+    };
+    // A rollback tells its folder at once, an extraction only when it is made.
+    let kept = told["kept"].as_str().map(PathBuf::from);
+    let at = match kept {
+        Some(kept) => kept,
+        None => {
+            let placed: Placed = serde_json::from_value(told.clone()).map_err(|error| {
+                let message = format!("the record of run {run} does not tell what `{}` did", action.name);
+                Failure::new(Code::Journal, message).caused_by(error)
+            })?;
+            let own = placed.dir.join(KEPT).join(format!("{run}-{}", action.number));
+            placed.kept.now().flatten().unwrap_or(own)
+        }
+    };
+    let forward = told["forward"].as_bool().unwrap_or(true);
+    Ok(match Kept::open(&at) {
+        Ok(kept) if kept.state == State::Swapped && !forward => {
+            Err("what was rolled back was extracted again already".to_owned())
+        }
+        Ok(kept) if kept.state == State::Undone && forward => Err("it was rolled back already".to_owned()),
+        Ok(_) => Ok(RollbackFiles { kept: at }),
+        Err(failure) if failure.code == Code::NotFound => Err(format!(
+            "nothing is kept of what `{}` did, or it did not come far enough to replace files",
+            action.name
+        )),
+        Err(failure) => return Err(failure),
     })
 }

@@ -121,6 +121,9 @@ fn call(node: ASTNode<'_>, machine: &Host, grants: &mut Grants) {
             if let ("env", Expr::Array(names, _)) = (key.name.as_str(), value) {
                 grants.env.extend(names.iter().filter_map(text));
             }
+            if let ("done_if", Expr::Array(argv, _)) = (key.name.as_str(), value) {
+                grants.programs.extend(argv.first().and_then(text));
+            }
         }
     }
 }

@@ -5,9 +5,12 @@
 use crate::base::event::{Event, EventSink, Events, Mode, What};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
+use crate::base::resume::Resuming;
 use crate::base::units;
 use crate::engine::alert;
+use crate::engine::injection::Injection;
 use crate::engine::policy::Policy;
+use crate::engine::resume::Past;
 use crate::engine::session::{LiveRun, Session};
 use crate::journal::daily::DailyLog;
 use crate::journal::drills;
@@ -21,6 +24,7 @@ use crate::script::param::Kind;
 use crate::script::parameters::{Given, ParamValue, Values, values};
 use crate::script::program::{Program, Unit};
 use crate::script::rehearse;
+use crate::script::resume::Resumable;
 use crate::script::runtime::{self, ScriptParam};
 use crate::script::surface::Surface;
 use crate::sys::host::Host;
@@ -97,7 +101,8 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
     let checked = examine(launch.library, launch.playbook, launch.reserved);
     let refused = |failure: Failure, findings: Vec<Finding>| {
         let exit = failure.code.exit();
-        if launch.mode != Mode::DryRun {
+        // A run is resumed by a person, who sees why it is not.
+        if launch.mode != Mode::DryRun && host.resumes().is_none() {
             // A schedule's run that cannot even begin is the one that nobody would notice.
             host.listen(Arc::new(Fan(launch.sinks.clone())));
             alert_of(host, &launch, exit, Some(&failure), &[]);
@@ -113,15 +118,23 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
             Mode::Drill => rehearse::environment(host, &header),
             Mode::Live | Mode::DryRun => host.env(),
         };
-        Ok((values(&header.params, launch.given, &env, host.masker())?, header))
+        let resumed = host.resumes().map(|terms| Resumed::of(host, terms, &program)).transpose()?;
+        let values = match &resumed {
+            Some(resumed) => resumed.run.values(&header, host)?,
+            None => values(&header.params, launch.given, &env, host.masker())?,
+        };
+        Ok((values, header, resumed))
     });
-    let (values, header) = match resolved {
+    let (values, header, resumed) = match resolved {
         Ok(resolved) => resolved,
         Err(failure) => return refused(failure, findings),
     };
     let policy =
         || Policy::new(grants(&program, &header, &values, host)).guarding(host.project(), host.state());
-    let run = RunId::new(host.began(), &host.letters());
+    let run = match &resumed {
+        Some(resumed) => resumed.run.run.clone(),
+        None => RunId::new(host.began(), &host.letters()),
+    };
     let result = match launch.mode {
         Mode::DryRun => {
             host.listen(Arc::new(Fan(launch.sinks.clone())));
@@ -133,7 +146,7 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
             let session = Arc::new(Session::dry(host.clone(), policy()));
             Ok(conduct(host, None, &launch, session, &header, &values))
         }
-        Mode::Live => live(host, &launch, &program, policy(), &header, &values, &run),
+        Mode::Live => live(host, &launch, &program, policy(), (&header, &values), &run, resumed),
         Mode::Drill => rehearse::drill(host, &launch, &program, &header, &values, &run),
     };
     match result {
@@ -149,11 +162,19 @@ fn live(
     launch: &Launch<'_>,
     program: &Program,
     policy: Policy,
-    header: &Header,
-    values: &Values,
+    (header, values): (&Header, &Values),
     run: &RunId,
+    resumed: Option<Resumed>,
 ) -> Landing {
-    let record = record(host, launch, program, run)?;
+    if resumed.is_some() {
+        // That this very run was killed is told before it lives again.
+        host.listen(Arc::new(Fan(launch.sinks.clone())));
+        tell_of_killed_runs(host);
+    }
+    let record = match &resumed {
+        Some(resumed) => Arc::new(resumed.record(host, program)?),
+        None => record(host, launch, program, run)?,
+    };
     let log_host = Arc::downgrade(host);
     let daily = DailyLog::new(host.project().join("logs"), move |failure| {
         if let Some(host) = log_host.upgrade() {
@@ -163,10 +184,19 @@ fn live(
     let mut sinks: Vec<Events> = vec![record.clone(), Arc::new(daily)];
     sinks.extend(launch.sinks.iter().cloned());
     host.listen(Arc::new(Fan(sinks)));
-    tell_of_killed_runs(host);
-    begin(host, launch, program, values, run);
     let live = LiveRun { run: run.to_string(), intents: record.clone() };
-    let session = Arc::new(Session::live(host.clone(), policy, live));
+    let mut session = Session::live(host.clone(), policy, live);
+    match resumed {
+        Some(resumed) => {
+            resumed.tell(host, launch, program);
+            session = session.resuming(resumed.past);
+        }
+        None => {
+            tell_of_killed_runs(host);
+            begin(host, launch, program, values, run);
+        }
+    }
+    let session = Arc::new(session);
     let ended = conduct(host, Some(&record), launch, session, header, values);
     match (record.end(ended.0), &ended.1) {
         (Ok(()), _) => Ok(ended),
@@ -199,10 +229,14 @@ pub(super) fn record(
         source: &launch.playbook.source,
         modules: &modules,
         mode: launch.mode,
-        // What only frees space must work on a disk that has none.
-        reserve: if only_rotates(program) { Reserve::Host } else { Reserve::Own },
+        reserve: reserve(program),
     };
     Ok(Arc::new(RunRecord::begin(host, &new)?))
+}
+
+/// What a run of a program may use when the journal's disk is full: what only frees space must work then.
+fn reserve(program: &Program) -> Reserve {
+    if only_rotates(program) { Reserve::Host } else { Reserve::Own }
 }
 
 /// Runs the playbook in the session and ends the run.
@@ -260,7 +294,13 @@ fn alert_of(
         Mode::Live | Mode::DryRun => launch.playbook.name.clone(),
     };
     let end = alert::End { playbook: &name, exit, failure, warnings };
-    let alert = alert::decide(host.alert(), end, host.clock().now())?;
+    let now = host.clock().now();
+    let recovered = || {
+        let resumed = &host.resumes()?.run;
+        let alarmed = exit == Exit::Success && reader::was_alarmed(host.state(), &RunId::parse(resumed)?);
+        alarmed.then(|| alert::recovered(&launch.playbook.name, resumed, now))
+    };
+    let alert = alert::decide(host.alert().or_else(recovered), end, now)?;
     Some(alert::send(host, &alert).told())
 }
 
@@ -279,12 +319,61 @@ pub(super) fn script_params(header: &Header, values: &Values) -> BTreeMap<String
     values.values.iter().map(|(name, value)| (name.clone(), script(name, value))).collect()
 }
 
-pub(super) fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, run: &RunId) {
+/// A run that goes on: its record, and what its earlier attempts left.
+struct Resumed {
+    run: Resumable,
+    past: Past,
+    /// Files whose text is not as recorded.
+    changed: Vec<String>,
+}
+
+impl Resumed {
+    fn of(host: &Host, terms: &Resuming, program: &Program) -> Result<Self, Failure> {
+        let run = Resumable::read(host.state(), &reader::find(host.state(), &terms.run)?)?;
+        let (past, changed) = run.past(program, terms)?;
+        Ok(Self { run, past, changed })
+    }
+
+    fn record(&self, host: &Host, program: &Program) -> Result<RunRecord, Failure> {
+        let text = |unit: &Unit| (unit.source.file.clone(), unit.source.text.to_string());
+        let sources: Vec<(String, String)> = program.units.iter().map(text).collect();
+        RunRecord::resume(host, &self.run.run, &self.run.events, &sources, &self.changed, reserve(program))
+    }
+
+    fn tell(&self, host: &Host, launch: &Launch<'_>, program: &Program) {
+        host.emit(What::RunResumed {
+            run: self.run.run.clone(),
+            playbook: launch.playbook.name.clone(),
+            code: digest(program),
+            changed: self.changed.clone(),
+            pid: state::process_id(),
+            lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+        tell_of_settings(host);
+    }
+}
+
+/// SHA-256 of playbook and modules.
+fn digest(program: &Program) -> String {
     let mut code = Sha256::new();
     for unit in &program.units {
         code.update(unit.source.text.as_bytes());
         code.update([0]);
     }
+    code.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Tells of variables that make a run another one than usual.
+fn tell_of_settings(host: &Host) {
+    if let Some(fixed) = host.clock().fixed() {
+        host.info(&format!("the clock stands at {}, since LIFEBOAT_NOW is set", fixed.to_rfc3339()));
+    }
+    if let Ok(Some(injection)) = Injection::of(host) {
+        host.info(&injection.told());
+    }
+}
+
+pub(super) fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values: &Values, run: &RunId) {
     host.emit(What::RunBegun {
         run: run.clone(),
         playbook: launch.playbook.name.clone(),
@@ -292,15 +381,13 @@ pub(super) fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values:
             Origin::Project => launch.playbook.file.clone(),
             Origin::Embedded => "embedded".to_owned(),
         },
-        code: code.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+        code: digest(program),
         mode: launch.mode,
         params: values.shown(),
         pid: state::process_id(),
         lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
     });
-    if let Some(fixed) = host.clock().fixed() {
-        host.info(&format!("the clock stands at {}, since LIFEBOAT_NOW is set", fixed.to_rfc3339()));
-    }
+    tell_of_settings(host);
     if !values.from.is_empty() {
         host.emit(What::Resolved {
             what: "parameters".to_owned(),

@@ -1,6 +1,7 @@
 //! Layer 4: the only place that names `rhai`. It reads playbooks, runs them, and gives them the primitives.
 
 pub mod bind;
+pub mod codec;
 pub mod collections;
 pub mod context;
 pub mod doc;
@@ -24,6 +25,7 @@ pub mod param;
 pub mod parameters;
 pub mod program;
 mod rehearse;
+pub mod resume;
 pub mod runtime;
 pub mod step;
 pub mod surface;

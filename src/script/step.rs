@@ -6,7 +6,7 @@ use crate::engine::session::Session;
 use crate::script::context::{Raised, RunContext, place_at};
 use crate::script::fault::{Fault, defect, fault};
 use crate::script::unknown::{self, AfterRun};
-use crate::script::{value, wording};
+use crate::script::{codec, value, wording};
 use rhai::{Dynamic, Engine, EvalAltResult, EvalContext, Expression, Map, Position};
 
 /// What becomes of a failure inside the block.
@@ -42,6 +42,15 @@ fn run(ctx: &mut EvalContext, inputs: &[Expression], kind: Kind) -> Result<Dynam
     let before: Vec<u64> = fingerprints(ctx);
     let step = session.begin_step(&name);
     let path = session.step();
+    let kept = session.keep_step(&step).map_err(|failure| {
+        let failure = failure.at(place_at(ctx.source().unwrap_or_default(), position));
+        Fault { failure, defect: false }.raise(position)
+    })?;
+    if let Some(value) = kept.and_then(codec::restored) {
+        session.end_kept_step(step);
+        return Ok(if kind == Kind::Attempt { tried(true.into(), value, Dynamic::UNIT) } else { value });
+    }
+    session.tell_step(&step);
     let result = ctx.eval_expression_tree(block).map(Dynamic::flatten);
     let file = ctx.source().unwrap_or_default().to_owned();
     let result = match result {
@@ -62,6 +71,9 @@ fn run(ctx: &mut EvalContext, inputs: &[Expression], kind: Kind) -> Result<Dynam
     };
     let mut fault = match result {
         Ok(value) => {
+            if let Some(value) = codec::recorded(&value) {
+                session.step_value(&step, value);
+            }
             session.end_step(step, Outcome::Done, None);
             return Ok(if kind == Kind::Attempt { tried(true.into(), value, Dynamic::UNIT) } else { value });
         }

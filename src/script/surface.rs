@@ -10,13 +10,16 @@ pub const FAMILIES: [(&str, &[&str]); 9] = [
     ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
     (
         "Keeping and checking",
-        &["verify", "rotate", "backups", "latest", "inspect", "restore", "extract", "rollback_files", "copy"],
+        &["verify", "rotate", "backups", "latest", "inspect", "restore", "extract", "copy"],
     ),
     (
         "Databases",
         &["postgres", "query", "expect", "estimate", "databases", "scratch_postgres", "scratch_database"],
     ),
-    ("Rolling back", &["rollback", "kept", "remove_database"]),
+    (
+        "Rolling back",
+        &["rollback", "rollback_files", "kept", "kept_files", "remove_database", "remove_kept_files"],
+    ),
     (
         "Pre-flight checks",
         &[
@@ -39,7 +42,7 @@ pub const FAMILIES: [(&str, &[&str]); 9] = [
 ];
 
 /// Functions that act on the world: they stand inside steps.
-pub const EFFECTS: [&str; 14] = [
+pub const EFFECTS: [&str; 15] = [
     "save",
     "rotate",
     "verify",
@@ -49,6 +52,7 @@ pub const EFFECTS: [&str; 14] = [
     "restore",
     "extract",
     "rollback_files",
+    "remove_kept_files",
     "copy",
     "scratch_postgres",
     "scratch_database",

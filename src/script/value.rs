@@ -18,6 +18,14 @@ pub trait ScriptValue: Clone + std::fmt::Display + 'static {
     const NAME: &'static str;
     /// What the journal holds: everything that tells two values apart, and no secret.
     fn json(&self) -> Value;
+    /// What a resumed run makes the value from; `None` if it cannot, for example because it holds a connection.
+    fn recorded(&self) -> Option<Value> {
+        None
+    }
+    /// The value that [`ScriptValue::recorded`] wrote.
+    fn restored(_: Value) -> Option<Self> {
+        None
+    }
 }
 
 /// What is known about a type that implements [`ScriptValue`].
@@ -26,6 +34,8 @@ pub struct Kind {
     rust_name: fn() -> &'static str,
     register: fn(&mut Engine),
     json: fn(&Dynamic) -> Option<Value>,
+    recorded: fn(&Dynamic) -> Option<Option<Value>>,
+    restored: fn(Value) -> Option<Dynamic>,
 }
 
 impl Kind {
@@ -42,6 +52,8 @@ impl Kind {
                 refuse_comparisons::<T>(engine);
             },
             json: |value| value.read_lock::<T>().map(|value| value.json()),
+            recorded: |value| value.read_lock::<T>().map(|value| value.recorded()),
+            restored: |value| T::restored(value).map(Dynamic::from),
         }
     }
 
@@ -49,6 +61,21 @@ impl Kind {
     pub fn named(&self, name: &str) -> Option<&'static str> {
         let rust_name = (self.rust_name)();
         (rust_name == name || rust_name.rsplit("::").next() == Some(name)).then_some(self.name)
+    }
+
+    /// The name of the type in scripts.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What a resumed run makes the value from, if it can; `None` if the value is of another type.
+    pub fn recorded(&self, value: &Dynamic) -> Option<Option<Value>> {
+        (self.recorded)(value)
+    }
+
+    /// The value that was recorded.
+    pub fn restored(&self, value: Value) -> Option<Dynamic> {
+        (self.restored)(value)
     }
 
     /// Names the type to an engine and lets it be shown.

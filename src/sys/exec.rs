@@ -1,7 +1,7 @@
 //! A program as playbooks name it: run by an action, or asked by an observation if it only reads.
 
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Need, Target};
+use crate::base::plan::{DoneIf, Need, Target};
 use crate::base::secret::Secret;
 use crate::base::units;
 use crate::sys::env::names_secret;
@@ -41,6 +41,8 @@ pub struct Exec {
     pub check: bool,
     /// What it changes, or, if it only reads, what it asks about; everything if that is not said.
     pub touches: Option<Vec<Target>>,
+    /// What tells that it need not be run again when its run is resumed.
+    pub done_if: Option<DoneIf>,
 }
 
 impl Exec {
@@ -54,6 +56,7 @@ impl Exec {
             input: Input::Nothing,
             check: true,
             touches: None,
+            done_if: None,
         }
     }
 
@@ -71,6 +74,9 @@ impl Exec {
     pub fn needs(&self, facts: &Facts) -> Vec<Need> {
         let mut needs = vec![Need::Program(self.program().to_owned())];
         needs.extend(self.cwd.iter().map(|dir| Need::Read(facts.absolute(dir))));
+        if let Some(DoneIf::Succeeds { argv, .. }) = &self.done_if {
+            needs.extend(argv.first().cloned().map(Need::Program));
+        }
         let passed = self.env.iter().filter(|(_, variable)| **variable == Variable::Passed);
         needs.extend(passed.map(|(name, _)| Need::Env(name.clone())));
         needs
@@ -136,6 +142,17 @@ impl Exec {
             Input::Nothing => {}
             Input::Bytes(bytes) => details.push(format!("input: {}", units::bytes(bytes.len() as u64))),
             Input::Secret(_) => details.push("input: a secret".to_owned()),
+        }
+        match &self.done_if {
+            Some(DoneIf::Exists(path)) => {
+                details
+                    .push(format!("not again in a resumed run if `{}` is there", facts.host().shown(path)));
+            }
+            Some(DoneIf::Succeeds { argv, .. }) => {
+                let words: Vec<String> = argv.iter().map(|arg| quoted(arg)).collect();
+                details.push(format!("not again in a resumed run if `{}` succeeds", words.join(" ")));
+            }
+            None => {}
         }
         if let Some(limit) = self.timeout {
             details.push(format!("at most {}", units::duration(limit)));

@@ -4,6 +4,7 @@ use crate::base::cancel::Cancel;
 use crate::base::confirm::{Answer, Asker};
 use crate::base::event::{Alert, Event, Events, Level, What};
 use crate::base::failure::{Code, Failure};
+use crate::base::resume::Resuming;
 use crate::base::secret::Masker;
 use crate::sys::clock::Clock;
 use crate::sys::env::Env;
@@ -31,6 +32,7 @@ pub struct Host {
     runtime: OnceLock<tokio::runtime::Runtime>,
     events: RwLock<Option<Events>>,
     asker: RwLock<Option<Arc<dyn Asker>>>,
+    resumes: Option<Resuming>,
     alert: Mutex<Option<Alert>>,
     troubled: AtomicBool,
     warnings: Mutex<Vec<String>>,
@@ -55,6 +57,7 @@ impl Host {
             runtime: OnceLock::new(),
             events: RwLock::new(None),
             asker: RwLock::new(None),
+            resumes: None,
             alert: Mutex::new(None),
             troubled: AtomicBool::new(false),
             warnings: Mutex::default(),
@@ -101,6 +104,19 @@ impl Host {
     pub fn ended_by(mut self, cancel: &Cancel) -> Self {
         self.cancel = cancel.clone();
         self
+    }
+
+    /// This host, for a run that goes on: its names and its retention stay those of its beginning.
+    #[must_use]
+    pub fn resuming(mut self, terms: Resuming, began: DateTime<Local>) -> Self {
+        self.resumes = Some(terms);
+        self.began = began;
+        self
+    }
+
+    /// The run that goes on, if it does: what that run has made itself is not in the way of its plans.
+    pub fn resumes(&self) -> Option<&Resuming> {
+        self.resumes.as_ref()
     }
 
     /// The project: the nearest ancestor of `start` with `lifeboat.toml` or `playbooks/`, else `start`.

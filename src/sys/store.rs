@@ -38,15 +38,8 @@ pub struct Found {
 /// All backups in `dir`, oldest first. A folder that is not there holds none. Files that are no backups are not
 /// reported.
 pub fn scan(dir: &Path) -> Result<Vec<Found>, Failure> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Failure::io("list", dir, &error)),
-    };
     let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| Failure::io("list", dir, &error))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+    for name in names(dir)? {
         if name.starts_with('.') || SIDECARS.iter().any(|suffix| name.ends_with(suffix)) {
             continue;
         }
@@ -59,6 +52,21 @@ pub fn scan(dir: &Path) -> Result<Vec<Found>, Failure> {
     }
     found.sort_by(|a, b| (a.backup.created, &a.backup.name).cmp(&(b.backup.created, &b.backup.name)));
     Ok(found)
+}
+
+/// Names of everything in a folder that are UTF-8, in no order; none if it is not there.
+fn names(dir: &Path) -> Result<Vec<String>, Failure> {
+    let failed = |error: &io::Error| Failure::io("list", dir, error);
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(&error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(|error| failed(&error))?.file_name().into_string());
+    }
+    Ok(names)
 }
 
 /// The backup at `path`; `None` if the file is not one.
@@ -302,15 +310,8 @@ pub struct Leftover {
 
 /// Leftovers in `dir`; `own` is the caller's run. What a live run, perhaps of another project, still writes is none.
 pub fn leftovers(dir: &Path, own: &str) -> Result<Vec<Leftover>, Failure> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Failure::io("list", dir, &error)),
-    };
     let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| Failure::io("list", dir, &error))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+    for name in names(dir)? {
         let Some((target, run)) = staged_name(&name) else { continue };
         if run.as_str() == own || crate::sys::fs::is_being_written(&dir.join(&name)) {
             continue;

@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use world::{Intents, PASSWORD, WEBHOOK, World};
 
 /// Cases with a server of their own in each world, named like the action.
-const OWN_SERVER: [&str; 2] = ["restore", "scratch_database"];
+const OWN_SERVER: [&str; 4] = ["remove_database", "restore", "rollback_database", "scratch_database"];
 
 /// What one case left when it was performed live, twice, and its failing sibling once.
 struct Lived {

@@ -306,6 +306,59 @@ fn patterns_choose_what_is_extracted() {
 }
 
 #[test]
+fn a_run_that_extracted_is_rolled_back_by_its_name_and_cleaned_up() {
+    let project = project().file("tree/a", "new");
+    project.run(&["back"]).exits(0);
+    std::fs::write(project.at("tree/a"), "old").unwrap();
+    project.run(&["extract"]).exits(0);
+    let run = crate::aftermath::runs(&project).remove(0).run.to_string();
+    let a = || std::fs::read_to_string(project.at("tree/a")).unwrap();
+    assert_eq!(a(), "new");
+    // What changes nothing is not what `latest` means.
+    project.run(&["extract"]).exits(0).says("0 new, 0 changed");
+    project.run(&["rollback", "latest"]).exits(0);
+    assert_eq!(a(), "old");
+    let ran = project.run(&["rollback", &run]);
+    let told = ran.stderr.replace(&run, "RUN");
+    assert!(told.contains("error: run RUN did nothing that can be rolled back"), "{told}");
+    assert!(told.contains("caused by: it was rolled back already"), "{told}");
+    // The rollback is rolled back.
+    project.run(&["rollback", "latest"]).exits(0);
+    assert_eq!(a(), "new");
+    project.run(&["rollback", &run]).exits(0);
+    assert_eq!(a(), "old");
+
+    let clean = |args: &[&str]| project.run(&[&["cleanup", "--no-db", "--dirs", "tree"], args].concat());
+    clean(&[]).exits(0).says("files rolled back by run").says("nothing was removed");
+    clean(&["--keep-days", "1", "--yes"]).exits(0).says("files rolled back by run");
+    assert_eq!(kept(&project, "tree").len(), 1);
+    clean(&["--all"]).exits(6).says(&format!(
+        "Remove for good what run {run} had extracted into `tree`, and was rolled back (3 B)?"
+    ));
+    assert_eq!(kept(&project, "tree").len(), 1);
+    clean(&["--all", "--yes"]).exits(0).says("had kept of replaced files (3 B)");
+    assert!(!project.at("tree/.lifeboat-kept").exists());
+    assert_eq!(a(), "old");
+    let told = project.run(&["rollback", &run]).exits(1).stderr;
+    assert!(told.contains("caused by: nothing is kept of what `extract` did"), "{told}");
+}
+
+#[test]
+fn a_digest_is_not_compared_only_when_a_person_agrees() {
+    let project = project()
+        .file("tree/a", "new")
+        .playbook("unchecked", r#"step "x" { extract("in/a.tar.gz", "tree", #{ skip_checksum: true }); }"#);
+    project.run(&["back"]).exits(0);
+    std::fs::write(project.at("tree/a"), "old").unwrap();
+    std::fs::write(project.at("in/a.tar.gz.sha256"), format!("{}  a.tar.gz\n", "0".repeat(64))).unwrap();
+    project.run(&["extract"]).exits(12);
+    project.run(&["unchecked"]).exits(6).says("Extract `in/a.tar.gz` without comparing its SHA-256?");
+    assert_eq!(std::fs::read_to_string(project.at("tree/a")).unwrap(), "old");
+    project.run(&["unchecked", "--yes"]).exits(3).says("a.tar.gz is extracted without comparing its SHA-256");
+    assert_eq!(std::fs::read_to_string(project.at("tree/a")).unwrap(), "new");
+}
+
+#[test]
 fn a_playbook_restores_the_configuration_that_it_may_not_write() {
     let project = TestProject::new()
         .playbook("extract", EXTRACT)
@@ -319,6 +372,8 @@ fn a_playbook_restores_the_configuration_that_it_may_not_write() {
     assert_eq!(std::fs::read_to_string(project.at(".env")).unwrap(), "TOKEN=one");
     // What decides about later runs is asked about.
     std::fs::write(project.at("lifeboat.toml"), "# changed").unwrap();
+    project.run(&["extract", "--archive", &file, "--dir", "."]).exits(6);
+    assert_eq!(std::fs::read_to_string(project.at("lifeboat.toml")).unwrap(), "# changed");
     let json = project.run(&["extract", "--archive", &file, "--dir", ".", "--dry-run", "--json"]).exits(0);
     let confirm = json.stdout.lines().find(|line| line.contains("\"planned\"")).unwrap();
     assert!(

@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A small disk of its own in a mount namespace of its own, which ends with the process that holds it.
-struct Disk {
+pub struct Disk {
     holder: Child,
     at: PathBuf,
 }
 
 impl Disk {
     /// Mounts a disk of so many MiB in a folder of a project; as an ordinary user in a user namespace.
-    fn mount(project: &TestProject, folder: &str, size: u32) -> Self {
+    pub fn mount(project: &TestProject, folder: &str, size: u32) -> Self {
         let at = project.at(folder);
         std::fs::create_dir_all(&at).unwrap();
         let mut command = Command::new("unshare");
@@ -41,13 +41,13 @@ impl Disk {
     }
 
     /// The disk's folder as seen from outside of the namespace.
-    fn outside(&self) -> PathBuf {
+    pub fn outside(&self) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
         root.join(self.at.strip_prefix("/").unwrap())
     }
 
     /// Runs the program where the disk is mounted.
-    fn run(&self, project: &TestProject, args: &[&str]) -> Ran {
+    pub fn run(&self, project: &TestProject, args: &[&str]) -> Ran {
         let plain = project.command(args);
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.holder.id().to_string(), "-m"]);
@@ -60,8 +60,19 @@ impl Disk {
         Ran::of(command.output().unwrap())
     }
 
+    /// Mounts a file of the disk over another.
+    pub fn bind(&self, file: &Path, over: &Path) {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.holder.id().to_string(), "-m"]);
+        if !is_root() {
+            command.args(["-U", "--preserve-credentials"]);
+        }
+        let status = command.args(["mount", "--bind"]).args([file, over]).status().unwrap();
+        assert!(status.success());
+    }
+
     /// Fills the disk to its last byte.
-    fn fill(&self) {
+    pub fn fill(&self) {
         let mut file = std::fs::OpenOptions::new()
             .append(true)
             .create(true)
@@ -77,7 +88,7 @@ impl Disk {
         std::fs::remove_file(self.outside().join("filler")).unwrap();
     }
 
-    fn names(&self, folder: &str) -> Vec<String> {
+    pub fn names(&self, folder: &str) -> Vec<String> {
         let mut names: Vec<String> = std::fs::read_dir(self.outside().join(folder))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -109,7 +109,13 @@ fn unnumbered(line: &str) -> String {
         return line.replacen(number.trim(), "N", 1);
     }
     let Some((before, place)) = line.rsplit_once(' ') else { return line.to_owned() };
-    let embedded = ["std/backup:", "playbooks/backup_", "playbooks/verify_backups"];
+    let embedded = [
+        "std/backup:",
+        "playbooks/backup_",
+        "playbooks/verify_backups",
+        "playbooks/rollback.rhai",
+        "playbooks/cleanup.rhai",
+    ];
     match place.split_once(':') {
         Some((file, _)) if embedded.iter().any(|name| place.starts_with(name)) => {
             format!("{before} {file}:N")

@@ -1,9 +1,16 @@
 //! Backups become databases again: compared with their source by stock tools, swapped in at once, or refused whole.
 
+mod in_place;
+mod interrupted;
+mod refused;
+mod roles;
+mod round_trips;
+
 use crate::cluster::{
     TestDatabase, cluster, database, dump_text, program, psql, psql_output, sample_database,
 };
 use crate::project::{Ran, TestProject};
+use std::io::{Read as _, Write as _};
 use std::process::Command;
 
 /// Where the backups of these tests are.
@@ -105,6 +112,30 @@ fn a_plain_dump_of_other_tools_makes_the_round_trip_into_a_database_that_is_abse
     let file = plain_backup(&project, &source);
     let drop = format!("DROP DATABASE {}", target.name);
     assert!(psql_output(&cluster().client_env("postgres"), &drop, &[]).status.success());
+    let bystander = Bystander::of(&source);
     restore(&project, &file);
     assert!(dump_text(&source) == dump_text(&target));
+    assert_eq!(bystander.ends(), "still here\n");
+}
+
+/// A session in a database that nobody restores into.
+struct Bystander(std::process::Child);
+
+impl Bystander {
+    fn of(database: &TestDatabase) -> Self {
+        let mut psql = Command::new(program("psql"));
+        psql.args(["-X", "-q", "-A", "-t"]).envs(database.env());
+        psql.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = psql.spawn().unwrap();
+        // It answers, so it is connected.
+        writeln!(child.stdin.as_mut().unwrap(), "\\echo connected\nSELECT 'connected';").unwrap();
+        let mut line = [0; 20];
+        child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+        Self(child)
+    }
+
+    fn ends(mut self) -> String {
+        writeln!(self.0.stdin.take().unwrap(), "SELECT 'still here';").unwrap();
+        String::from_utf8(self.0.wait_with_output().unwrap().stdout).unwrap()
+    }
 }

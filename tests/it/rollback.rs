@@ -76,11 +76,17 @@ impl Place {
         others.into_iter().next().unwrap()
     }
 
-    /// What was told of a failure, without what changes from run to run.
-    fn told(&self, ran: &Ran) -> String {
-        let told = self.project.told(ran).replace(&self.database.name, "shop");
+    /// A text without what changes from run to run.
+    fn steady(&self, text: &str) -> String {
         let server = format!("{}:{}", cluster().socket_dir().display(), cluster().port());
-        steady_runs(&told.replace(&server, "SERVER"))
+        let text = text.replace(&server, "SERVER").replace(&self.database.name, "shop");
+        self.project.steady(&steady_runs(&text))
+    }
+
+    /// The exit code, and what was printed from the failure on.
+    fn told(&self, ran: &Ran) -> String {
+        let text = self.steady(&ran.stderr);
+        format!("exit {}\n{}", ran.code, &text[text.find("error: ").unwrap_or(0)..])
     }
 }
 
@@ -99,14 +105,14 @@ fn steady_runs(text: &str) -> String {
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let bytes = rest.as_bytes();
-        let fresh = !out.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
+        let fresh = !out.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_');
         if fresh && digits == 8 && bytes.get(8) == Some(&b'-') && rest.len() >= 22 {
             out.push_str("RUN");
             rest = &rest[22..];
         } else if fresh && digits == 4 && bytes.get(4) == Some(&b'-') && rest.len() >= 19 {
             out.push_str("TIME");
             rest = &rest[19..];
-        } else if fresh && digits > 3 {
+        } else if fresh && digits > 3 && bytes.get(digits) != Some(&b'_') {
             out.push('N');
             rest = &rest[digits..];
         } else {
@@ -138,8 +144,40 @@ fn a_restore_is_rolled_back_and_the_rollback_too() {
 
     // A dry run tells what would be done, and does nothing.
     let shown = place.project.run(&["rollback", "latest", "--dry-run"]).exits(0);
-    let text = shown.stdout.replace(&place.database.name, "shop");
-    expect![[r#""#]].assert_eq(&steady_runs(&place.project.steady(&text)));
+    expect![[r#"
+        Dry run of rollback
+        parameters: run (run from <RUN>)
+
+        Roll back
+          replace rollback_database: make `shop at SERVER as postgres` what it was before run RUN
+                    `shop_before_STAMP` (SIZE, kept TIME) becomes `shop`
+                    what is `shop` now (SIZE) is kept as `shop_undone_STAMP`
+          would ask: Make `shop` again what it was before run RUN on TIME? What is live now is kept as `shop_undone_STAMP`.
+
+        Report
+        ℹ️  INFO - what was live until now is kept as shop_undone_STAMP
+          notify  notify: set the alert `success`
+                    message: Rolled back: latest
+                    no BACKUP_WEBHOOK_URL: nothing will be sent
+
+        2 actions planned; nothing was changed
+    "#]]
+    .assert_eq(&place.steady(&shown.stdout));
+    assert_eq!((place.which(), place.only_other()), ("old old old".to_owned(), kept.clone()));
+
+    // Nobody is there to agree.
+    let unasked = place.project.run(&["rollback", "latest"]);
+    expect![[r#"
+        exit 6
+        error: a person must confirm: Make `shop` again what it was before run RUN on TIME? What is live now is kept as `shop_undone_STAMP`.
+           ——▶ playbooks/rollback.rhai:N
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: nobody can be asked here
+        hint: Run it on a terminal, or say yes in advance with `--yes`.
+        ✘ rollback stopped in step `Roll back` after TIME (exit 6)
+    "#]].assert_eq(&place.told(&unasked));
     assert_eq!((place.which().as_str(), place.only_other()), ("old old old", kept));
 
     place.rollback(&run[16..]).exits(0);
@@ -196,7 +234,85 @@ fn what_cannot_be_rolled_back_is_told() {
     tell("what was live is gone", &place.rollback(&third));
     admin(&format!("CREATE DATABASE \"{live}\""));
     tell("somebody made another one", &place.rollback(&third));
-    expect![[r#""#]].assert_eq(&told);
+    expect![[r#"
+        nothing to roll back: exit 1
+        error: run RUN did nothing that can be rolled back
+           ——▶ playbooks/rollback.rhai:N
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: it restored no database
+        hint: `lifeboat show RUN` tells what it did.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        nothing at all: exit 1
+        error: no run on record did anything that can be rolled back
+           ——▶ playbooks/rollback.rhai:N
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        hint: Name the run: `lifeboat history` lists them.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        a newer restore in between: exit 1
+        error: `shop` is not what run RUN left, so that cannot be rolled back
+           ——▶ playbooks/rollback.rhai:N
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: run RUN put another one in its place, TIME
+        hint: Roll that one back first: `lifeboat rollback RUN`.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        it was rolled back already: exit 1
+        error: `shop` is not what run RUN left, so that cannot be rolled back
+           ——▶ playbooks/rollback.rhai:N
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: run RUN put another one in its place, TIME
+        hint: Roll that one back first: `lifeboat rollback RUN`.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        the mark is gone: exit 1
+        error: what `shop` was before run RUN cannot be brought back
+           ——▶ playbooks/rollback.rhai:N
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: `shop_before_STAMP`, which that run kept, has no mark of it any more: it serves another purpose by now
+        hint: To use it all the same: rename `shop` away, then `ALTER DATABASE "shop_before_STAMP" RENAME TO "shop";`.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        what was kept is gone: exit 1
+        error: what `shop` was before run RUN cannot be brought back
+           ——▶ playbooks/rollback.rhai:N
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: `shop_before_STAMP`, which that run kept, was removed
+        hint: Restore a backup instead: `lifeboat backups` lists them.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        what was live is gone: exit 1
+        error: `shop` is not what run RUN left, so that cannot be rolled back
+           ——▶ playbooks/rollback.rhai:N
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: there is no `shop` any more
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        somebody made another one: exit 1
+        error: `shop` is not what run RUN left, so that cannot be rolled back
+           ——▶ playbooks/rollback.rhai:N
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: its OID is N, and that run's was N
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+    "#]].assert_eq(&told);
 }
 
 #[test]
@@ -231,7 +347,27 @@ fn the_password_is_looked_for_again() {
     let without = Ran::of(
         project.command(&["rollback", "latest", "--yes"]).env_remove("DB_PASSWORD").output().unwrap(),
     );
-    expect![[r#""#]].assert_eq(&format!("{}\n{}", place.told(&wrong), place.told(&without)));
+    expect![[r#"
+        exit 1
+        error: cannot connect to `postgres at SERVER as postgres`
+           ——▶ playbooks/rollback.rhai:N
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: password authentication failed for user "postgres"
+        hint: Correct the password of `postgres`; it came from DB_PASSWORD.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+
+        exit 1
+        error: cannot connect to `postgres at SERVER as postgres`
+           ——▶ playbooks/rollback.rhai:N
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: the server asks for a password, and none is set
+        hint: Set DB_PASSWORD or PGPASSWORD, or put the password into DATABASE_URL or into a line of ~/.pgpass.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+    "#]].assert_eq(&format!("{}\n{}", place.told(&wrong), place.told(&without)));
     // Another environment than that of the restore does not lead elsewhere.
     let elsewhere = Ran::of(
         project

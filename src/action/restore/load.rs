@@ -48,5 +48,5 @@ pub(super) fn load(
 
 fn changed(name: &str) -> Failure {
     Failure::new(Code::NotIntact, format!("`{name}` has changed since it was verified"))
-        .hint("The live database is as it was. Find out who writes to the backups, and run it again.")
+        .hint("Find out who writes to the backups, and run it again.")
 }

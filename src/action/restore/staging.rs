@@ -40,10 +40,13 @@ pub(super) fn execute(restore: &Restore, basis: &Basis, effects: &Effects) -> Re
     let source = Source::look(facts, settings, basis, live.is_some())?;
     roles::make(effects, maintenance.session(), &basis.backup, &basis.roles)?;
     let staging = make(effects, &maintenance, database, &source)?;
-    let filled = fill(basis, effects, &maintenance, &staging, &source).and_then(|mut filled| {
+    let filled = fill(basis, effects, &maintenance, &staging, &source).map_err(|failure| match live {
+        Some(_) => failure.hint(format!("`{database}` is as it was.")),
+        None => failure.hint(format!("There is still no `{database}`.")),
+    });
+    let filled = filled.and_then(|filled| {
         lock.check()?;
         let swapped = swap(effects, &maintenance, basis, &staging, &source)?;
-        filled.notes.retain(|note| !note.is_empty());
         Ok((filled, swapped))
     });
     match filled {
@@ -211,16 +214,14 @@ fn fill(
         let mut failure =
             Failure::new(Code::NotIntact, format!("what was loaded is not what `{name}` holds"));
         failure.causes.clone_from(&found.problems);
-        return Err(failure.hint(
-            "The live database is as it was. Look for triggers or rules in the dump that change rows.",
-        ));
+        return Err(failure.hint("Look for triggers or rules in the dump that change rows."));
     }
     let session = connect(host, &settings)?;
     let checked = checks::check(&session, &source.made)?;
     if !checked.problems.is_empty() {
         let mut failure = Failure::new(Code::NotIntact, "the restored database is not sound");
         failure.causes = checked.problems;
-        return Err(failure.hint("The live database is as it was."));
+        return Err(failure);
     }
     session.run("RESET search_path")?;
     let analyzed = session.run("ANALYZE");
@@ -263,7 +264,7 @@ fn equip(
             format!("the properties of `{}` did not arrive at the restored database", staging.name),
         );
         failure.causes = differences;
-        return Err(failure.hint("The live database is as it was."));
+        return Err(failure);
     }
     if limit != -1 {
         let only = DatabaseProperties { connection_limit: limit, ..DatabaseProperties::default() };

@@ -8,7 +8,7 @@ use crate::action::rotate::{Rotate, RotateOptions, Rotated};
 use crate::action::save::{Save, SaveOptions};
 use crate::action::source::BackupSource;
 use crate::action::verify::{Verification, Verify, VerifyOptions};
-use crate::base::backup::Backup;
+use crate::base::backup::{Backup, Source};
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::Later;
 use crate::observe::backups::{BackupFilter, Backups};
@@ -87,6 +87,14 @@ impl ScriptValue for Backup {
 
     fn json(&self) -> serde_json::Value {
         serde_json::json!({ "backup": self })
+    }
+
+    fn recorded(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self).ok()
+    }
+
+    fn restored(value: serde_json::Value) -> Option<Self> {
+        serde_json::from_value(value).ok()
     }
 }
 
@@ -345,6 +353,16 @@ mod functions {
     #[rhai_fn(get = "name", pure)]
     pub fn backup_name(backup: &mut Backup) -> String {
         backup.name.clone()
+    }
+
+    /// What was backed up: the name of the database, the root of the tree, or for a file without manifest its name without
+    /// the stamp.
+    #[rhai_fn(get = "source", pure)]
+    pub fn backup_source(backup: &mut Backup) -> String {
+        match &backup.source {
+            Source::Database { name, .. } | Source::Named { name } => name.clone(),
+            Source::Tree { root, .. } => root.clone(),
+        }
     }
 
     /// Why it was made.

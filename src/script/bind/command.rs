@@ -3,7 +3,7 @@
 use crate::action::exec::{Exec, ExecResult, Variable};
 use crate::action::notify::{Notified, Notify};
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::Target;
+use crate::base::plan::{DoneIf, Target};
 use crate::base::secret::Secret;
 use crate::observe::exec::ReadOnlyCommand;
 use crate::observe::http_get::{HttpAnswer, HttpGet};
@@ -14,6 +14,7 @@ use crate::script::option_keys::Options;
 use crate::script::options::{self, Period};
 use crate::script::value::{IntoScript, Kind, ScriptValue};
 use crate::script::{fault, unknown};
+use crate::sys::host::Host;
 use crate::sys::process::{Input, Value};
 use rhai::plugin::*;
 use rhai::{Array, Map};
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 /// Types of this family.
 pub const KINDS: &[Kind] = &[Kind::of::<SecretText>()];
@@ -88,6 +90,8 @@ struct ExecOptions {
     _env: Option<IgnoredAny>,
     #[serde(rename = "postgres")]
     _postgres: Option<IgnoredAny>,
+    #[serde(rename = "done_if")]
+    _done_if: Option<IgnoredAny>,
     cwd: Option<String>,
     timeout: Option<Period>,
     input: Option<String>,
@@ -114,6 +118,7 @@ fn run(ctx: &NativeCallContext, argv: &Array, mut options: Map) -> Result<Dynami
         let known = settings.child_env("").into_iter();
         exec.env.extend(known.map(|(name, value)| (name.to_owned(), Variable::Set(value))));
     }
+    let done_if = options.remove("done_if");
     let options: ExecOptions = options::read("exec", options)?;
     let host = RunContext::of(ctx)?.session()?.host().clone();
     exec.cwd = options.cwd.map(|dir| host.absolute(dir));
@@ -123,7 +128,24 @@ fn run(ctx: &NativeCallContext, argv: &Array, mut options: Map) -> Result<Dynami
     exec.touches = options
         .touches
         .map(|paths| paths.into_iter().map(|path| Target::Path(host.absolute(path))).collect());
+    exec.done_if = done_if.map(|told| done_if_of(told, &host, exec.cwd.as_ref())).transpose()?;
     if options.reads_only { observe(ctx, &ReadOnlyCommand(exec), false) } else { perform(ctx, &exec) }
+}
+
+/// The option `done_if`: a command, or a path.
+fn done_if_of(told: Dynamic, host: &Host, cwd: Option<&PathBuf>) -> Result<DoneIf, Raised> {
+    if let Some(argv) = told.read_lock::<Array>() {
+        let argv = known_texts("option `done_if` of `exec`", &argv)?;
+        return Ok(DoneIf::Succeeds { argv, cwd: cwd.cloned() });
+    }
+    if let Some(path) = told.read_lock::<rhai::ImmutableString>() {
+        return Ok(DoneIf::Exists(host.absolute(known_text(&path)?)));
+    }
+    let failure = Failure::new(
+        Code::Script,
+        "option `done_if` of `exec` must be a command, which is an array of texts, or a path",
+    );
+    Err(fault::defect(failure.caused_by(format!("it is a value of type `{}`", told.type_name()))))
 }
 
 /// The option `env`: names to pass through, or names with values.
@@ -192,7 +214,8 @@ mod functions {
     ///
     /// `env` (names to pass through, or a map of values; secrets go here, never into the command), `cwd`, `timeout`,
     /// `input`, `check: false` (another exit status is no failure), `postgres: db` (gives it the PG* variables),
-    /// `reads_only: true` (a dry run runs it too), `touches: [paths]` (it changes nothing else).
+    /// `reads_only: true` (a dry run runs it too), `touches: [paths]` (it changes nothing else), `done_if` (a resumed run does
+    /// not run it again if this path exists, or this command, an array, exits with status 0).
     #[rhai_fn(volatile, return_raw, name = "exec")]
     pub fn exec_with(ctx: NativeCallContext, argv: Array, options: Map) -> Result<Dynamic, Raised> {
         run(&ctx, &argv, options)

@@ -37,6 +37,15 @@ impl ScriptValue for Fault {
     fn json(&self) -> serde_json::Value {
         serde_json::json!({ "failure": self.failure })
     }
+
+    fn recorded(&self) -> Option<serde_json::Value> {
+        Some(serde_json::json!({ "failure": self.failure, "defect": self.defect }))
+    }
+
+    fn restored(mut value: serde_json::Value) -> Option<Self> {
+        let failure = serde_json::from_value(value.get_mut("failure")?.take()).ok()?;
+        Some(Self { failure, defect: value.get("defect")?.as_bool()? })
+    }
 }
 
 /// Calls a closure of a playbook or module under the name of its own file, so that places are right.

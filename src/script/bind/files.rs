@@ -1,17 +1,21 @@
 //! Files from archives: putting them in their place, and putting back what they replaced.
 
 use crate::action::extract::{Extract, ExtractOptions, Extracted};
+use crate::action::remove_kept_files::{RemoveKeptFiles, RemovedFiles};
 use crate::action::rollback_files::{RollbackFiles, RolledBack};
 use crate::base::backup::Backup;
-use crate::script::bind::{known_text, perform};
+use crate::observe::kept_files::{AskKeptFiles, KeptFiles};
+use crate::script::bind::time::{Bytes, Span, Time};
+use crate::script::bind::{known_text, observe, perform};
 use crate::script::context::Raised;
 use crate::script::option_keys::Options;
 use crate::script::options::{self, Size};
 use crate::script::value::IntoScript;
-use crate::sys::kept::Change;
+use crate::sys::kept::{Change, State};
 use rhai::Map;
 use rhai::plugin::*;
 use serde::Deserialize;
+use std::time::Duration;
 
 /// Gives an engine this family.
 pub fn register(engine: &mut Engine) {
@@ -30,6 +34,7 @@ struct Given {
     only: Vec<String>,
     except: Vec<String>,
     owner: bool,
+    skip_checksum: bool,
     max_size: Option<Size>,
     max_entries: Option<u64>,
     max_ratio: Option<u64>,
@@ -37,8 +42,8 @@ struct Given {
 
 impl From<Given> for ExtractOptions {
     fn from(given: Given) -> Self {
-        let mut options =
-            Self { only: given.only, except: given.except, owner: given.owner, ..Self::default() };
+        let Given { only, except, owner, skip_checksum, .. } = given;
+        let mut options = Self { only, except, owner, skip_checksum, ..Self::default() };
         let limits = &mut options.limits;
         limits.size = given.max_size.map_or(limits.size, |size| size.0);
         limits.entries = given.max_entries.unwrap_or(limits.entries);
@@ -88,6 +93,36 @@ impl IntoScript for RolledBack {
     }
 }
 
+impl IntoScript for KeptFiles {
+    fn into_script(self) -> Dynamic {
+        let state = match self.state {
+            State::Staging => "staging",
+            State::Swapping | State::Undoing => "half replaced",
+            State::Swapped => "kept",
+            State::Undone => "rolled back",
+        };
+        let mut map = Map::new();
+        map.insert("path".into(), self.path.into_script());
+        map.insert("state".into(), state.into());
+        map.insert("run".into(), self.run.into());
+        map.insert("at".into(), Dynamic::from(Time(self.at)));
+        map.insert("age".into(), Dynamic::from(Span(Duration::from_secs(self.age))));
+        map.insert("size".into(), Bytes(self.size).into_script());
+        map.insert("files".into(), count(self.files));
+        map.into()
+    }
+}
+
+impl IntoScript for RemovedFiles {
+    fn into_script(self) -> Dynamic {
+        let mut map = Map::new();
+        map.insert("kept".into(), self.kept.into_script());
+        map.insert("run".into(), self.run.into());
+        map.insert("size".into(), Bytes(self.size).into_script());
+        map.into()
+    }
+}
+
 fn extract_at(ctx: &NativeCallContext, path: &str, dir: &str, options: Map) -> Result<Dynamic, Raised> {
     let given: Given = options::read("extract", options)?;
     let (path, dir) = (known_text(path)?.into(), known_text(dir)?.into());
@@ -109,7 +144,7 @@ mod functions {
     /// Puts some files of an archive in their place: `extract(backup, ".", #{ only: [".env"] })`.
     ///
     /// Options: `only` and `except`, arrays of patterns relative to the archive's root; `owner: true` gives files the owner
-    /// that the archive names, as root; `max_size`, `max_entries` and `max_ratio` limit what it may hold.
+    /// that the archive names, as root; `skip_checksum: true` does not compare the SHA-256, after a person has agreed; `max_size`, `max_entries` and `max_ratio` limit what it may hold.
     #[rhai_fn(volatile, return_raw, name = "extract")]
     pub fn extract_with(
         ctx: NativeCallContext,
@@ -142,5 +177,20 @@ mod functions {
     #[rhai_fn(volatile, return_raw)]
     pub fn rollback_files(ctx: NativeCallContext, kept: &str) -> Result<Dynamic, Raised> {
         perform(&ctx, &RollbackFiles { kept: known_text(kept)?.into() })
+    }
+
+    /// What extractions into a folder have kept of the files that they replaced: `for k in kept_files(".") { ... }`.
+    ///
+    /// Each has `path`, `state` ("kept", "rolled back" or "half replaced"), `run`, `at`, `age`, `size` and `files`.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn kept_files(ctx: NativeCallContext, dir: &str) -> Result<Dynamic, Raised> {
+        observe(&ctx, &AskKeptFiles { dir: known_text(dir)?.into() }, false)
+    }
+
+    /// Removes what an extraction has kept, after a person has agreed: `remove_kept_files(k.path)`. It cannot be rolled back
+    /// any more then.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn remove_kept_files(ctx: NativeCallContext, kept: &str) -> Result<Dynamic, Raised> {
+        perform(&ctx, &RemoveKeptFiles { kept: known_text(kept)?.into() })
     }
 }

@@ -80,8 +80,8 @@ fn remove(ctx: &NativeCallContext, db: Database, name: &str, options: Map) -> Re
 mod functions {
     /// Takes back what an earlier run restored, newest first, and returns what was done: `rollback("latest")`.
     ///
-    /// A database that was replaced gets its name back, and what is live now is kept in its turn, so that a rollback can be
-    /// rolled back too. `latest` is the newest run that changed anything which can be rolled back. A person must agree.
+    /// A database that was replaced gets its name back, files that were replaced their places, and what is live now is kept
+    /// in its turn, so that a rollback can be rolled back too. `latest` is the newest run that changed anything which can be rolled back. A person must agree.
     #[rhai_fn(volatile, return_raw)]
     pub fn rollback(ctx: NativeCallContext, run: &str) -> Result<Dynamic, Raised> {
         let context = RunContext::of(&ctx)?;
@@ -96,6 +96,7 @@ mod functions {
         for undo in undoable.undo {
             done.push(match undo {
                 Undo::Database(action) => perform(&ctx, &*action)?,
+                Undo::Files(action) => perform(&ctx, &action)?,
             });
         }
         Ok(done.into())

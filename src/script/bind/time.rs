@@ -62,6 +62,14 @@ impl ScriptValue for Span {
     fn json(&self) -> serde_json::Value {
         serde_json::json!({ "duration_ms": u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX) })
     }
+
+    fn recorded(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self.0).ok()
+    }
+
+    fn restored(value: serde_json::Value) -> Option<Self> {
+        serde_json::from_value(value).ok().map(Self)
+    }
 }
 
 impl IntoScript for Duration {
@@ -85,6 +93,14 @@ impl ScriptValue for Bytes {
     fn json(&self) -> serde_json::Value {
         serde_json::json!({ "bytes": self.0 })
     }
+
+    fn recorded(&self) -> Option<serde_json::Value> {
+        Some(self.0.into())
+    }
+
+    fn restored(value: serde_json::Value) -> Option<Self> {
+        value.as_u64().map(Self)
+    }
 }
 
 impl IntoScript for Bytes {
@@ -107,6 +123,14 @@ impl ScriptValue for Time {
     const NAME: &'static str = "time";
     fn json(&self) -> serde_json::Value {
         serde_json::json!({ "time": self.0.to_rfc3339() })
+    }
+
+    fn recorded(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self.0).ok()
+    }
+
+    fn restored(value: serde_json::Value) -> Option<Self> {
+        serde_json::from_value(value).ok().map(Self)
     }
 }
 

@@ -183,7 +183,9 @@ impl Tree<'_> {
         let Some(found) = found else { return Ok(Some(How::New)) };
         let at = self.root.join(&item.name);
         let mode = found.mode() & 0o777;
-        let is_other = owner && item.what != What::Folder && (found.uid(), found.gid()) != item.owner;
+        let is_other = owner
+            && item.what != What::Folder
+            && item.owner.is_some_and(|owner| owner != (found.uid(), found.gid()));
         let how = match &item.what {
             What::Folder if found.is_symlink() => return Err(self.through_a_link(&item.name, &item.name)),
             What::Folder if !found.is_dir() => return Err(in_the_way(&at, "is no folder", "has one there")),

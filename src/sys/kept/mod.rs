@@ -11,7 +11,8 @@
 //! ```
 //!
 //! The name is the state, so passing on to the next one is a rename, which needs no space on a full disk. `index.json`
-//! tells what stood aside when the places began to change: a file that still stands there has not moved yet. So whatever
+//! tells what stood aside when the places began to change: a file that still stands there has not moved yet. It knows
+//! beforehand what will stand aside when they are to change back, so that needs no space either. So whatever
 //! interrupts, each single file is known to be on the one side or on the other, and the rest can be finished or undone.
 
 mod compare;
@@ -89,8 +90,10 @@ impl Identity {
 pub struct Entry {
     /// Its name in the tree.
     pub name: Name,
-    /// What stood aside when the places began to change; nothing if it was to be taken away only.
+    /// What stood aside when files began to be put forward; nothing if it was to be taken away only.
     pub aside: Option<Identity>,
+    /// What stood aside when they began to be put back: what it had replaced, if anything.
+    pub replaced: Option<Identity>,
     /// SHA-256 of what was extracted, if it is a file.
     pub sha256: Option<String>,
     /// Its permissions, or where a link leads.
@@ -180,7 +183,7 @@ impl Kept {
                 return Ok(Self { dir, at, state, index });
             }
         }
-        Err(none().hint("It may have been removed by a clean-up; `lifeboat status` lists what is kept."))
+        Err(none().hint("It may have been removed by a clean-up; `lifeboat cleanup` lists what is kept."))
     }
 
     /// Its name when the files have changed places: the one it is known by.
@@ -221,6 +224,11 @@ impl Kept {
         self.at.join(FILES)
     }
 
+    /// What stood aside of an entry when the places began to change.
+    fn aside(&self, entry: &Entry) -> Option<Identity> {
+        if self.state == State::Undoing { entry.replaced } else { entry.aside }
+    }
+
     fn write_index(&self) -> Result<(), Failure> {
         let json = serde_json::to_vec_pretty(&self.index)
             .map_err(|error| Failure::new(Code::Internal, "cannot write the index").caused_by(error))?;
@@ -234,6 +242,12 @@ impl Kept {
         self.at = to;
         self.state = state;
         fs::sync_dir(&self.at)
+    }
+
+    /// Bytes of what it keeps.
+    pub fn size(&self) -> u64 {
+        let files = walkdir::WalkDir::new(self.files()).into_iter().flatten();
+        files.filter_map(|entry| entry.metadata().ok()).filter(Metadata::is_file).map(|file| file.len()).sum()
     }
 
     /// Removes it with all that it keeps. It loses its name first.

@@ -70,10 +70,10 @@ impl Staging {
                 }
                 continue;
             };
-            let user = match (owner, root_user) {
-                (true, _) => Some(item.owner),
-                (false, true) => Some(self.owner_here(&item.name)?),
-                (false, false) => None,
+            let user = match item.owner.filter(|_| owner) {
+                Some(told) => Some(told),
+                None if root_user => Some(self.owner_here(&item.name)?),
+                None => None,
             };
             match &item.what {
                 What::Folder => {
@@ -182,8 +182,9 @@ impl Staging {
         sha256: Option<String>,
         to: Option<Name>,
     ) -> Result<Entry, Failure> {
-        let aside = look(path)?.map(|metadata| Identity::of(&metadata));
-        Ok(Entry { name: Name(item.name.clone()), aside, sha256, mode: item.mode, to })
+        let identity = |path: &Path| Ok::<_, Failure>(look(path)?.map(|metadata| Identity::of(&metadata)));
+        let (aside, replaced) = (identity(path)?, identity(&self.dir.join(&item.name))?);
+        Ok(Entry { name: Name(item.name.clone()), aside, replaced, sha256, mode: item.mode, to })
     }
 }
 

@@ -45,10 +45,19 @@ pub fn revert(kept: &mut Kept) -> Result<(), Failure> {
 fn begin(kept: &mut Kept, state: State) -> Result<(), Failure> {
     if kept.state != State::Staging {
         let files = kept.files();
+        let before = kept.index.entries.clone();
         for entry in &mut kept.index.entries {
-            entry.aside = look(&files.join(&entry.name.0))?.map(|metadata| Identity::of(&metadata));
+            let aside = look(&files.join(&entry.name.0))?.map(|metadata| Identity::of(&metadata));
+            if state == State::Undoing {
+                entry.replaced = aside;
+            } else {
+                entry.aside = aside;
+            }
         }
-        kept.write_index()?;
+        // It is as foreseen, unless somebody has changed files in the tree since.
+        if kept.index.entries != before {
+            kept.write_index()?;
+        }
     }
     kept.become_state(state)
 }
@@ -160,7 +169,7 @@ impl Places {
         let (aside, name) = below(&self.files, &entry.name.0)?;
         self.clear_between(between, &aside, name)?;
         let here = identity(&aside, name)?;
-        let has_moved = here != entry.aside;
+        let has_moved = here != kept.aside(entry);
         if has_moved == moved {
             return Ok(());
         }
@@ -191,14 +200,29 @@ impl Places {
     ) -> io::Result<()> {
         match renameat_with(aside, name, tree, live, RenameFlags::EXCHANGE) {
             Ok(()) => Ok(()),
-            // The name in the tree is never without a file: the old one gets a second name first.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                rustix::fs::linkat(tree, live, &self.at, between, AtFlags::empty())?;
-                rustix::fs::renameat(aside, name, tree, live)?;
-                Ok(rustix::fs::renameat(&self.at, between, aside, name)?)
+                self.exchange_in_steps(between, (aside, name), (tree, live), 3)
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The name in the tree is never without a file: the old one gets a second name first.
+    fn exchange_in_steps(
+        &self,
+        between: &str,
+        (aside, name): (&OwnedFd, &OsStr),
+        (tree, live): (&OwnedFd, &OsStr),
+        steps: u32,
+    ) -> io::Result<()> {
+        rustix::fs::linkat(tree, live, &self.at, between, AtFlags::empty())?;
+        if steps > 1 {
+            rustix::fs::renameat(aside, name, tree, live)?;
+        }
+        if steps > 2 {
+            rustix::fs::renameat(&self.at, between, aside, name)?;
+        }
+        Ok(())
     }
 
     /// Ends an exchange that was killed between its steps.
@@ -282,5 +306,29 @@ mod tests {
         assert_eq!(below(&root, Path::new("real/sub/x")).unwrap().1, "x");
         assert!(below(&root, Path::new("link/sub/x")).is_err());
         assert!(below(&root, Path::new("link/x")).is_err());
+    }
+    #[test]
+    fn an_exchange_in_steps_may_be_killed_after_each() {
+        for steps in 1..=3 {
+            let dir = tempfile::tempdir().unwrap();
+            for folder in ["tree", "at/files"] {
+                std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+            }
+            let (aside, live) = (dir.path().join("at/files/f"), dir.path().join("tree/f"));
+            std::fs::write(&aside, "new").unwrap();
+            std::fs::write(&live, "old").unwrap();
+            let [root, files, at] =
+                ["tree", "at/files", "at"].map(|name| opened(&dir.path().join(name)).unwrap());
+            let places = Places { root, files, at };
+            let name = OsStr::new("f");
+            places
+                .exchange_in_steps("between-0", (&places.files, name), (&places.root, name), steps)
+                .unwrap();
+            let is_moved = steps > 1;
+            assert_eq!(std::fs::read_to_string(&live).unwrap(), if is_moved { "new" } else { "old" });
+            places.clear_between("between-0", &places.files, name).unwrap();
+            assert_eq!(std::fs::read_to_string(&aside).unwrap(), if is_moved { "old" } else { "new" });
+            assert_eq!(std::fs::read_dir(dir.path().join("at")).unwrap().count(), 1);
+        }
     }
 }

@@ -2,10 +2,10 @@
 
 use crate::base::failure::Failure;
 use crate::sys::host::Host;
-use crate::sys::postgres::settings::{Explicit, Settings, resolve};
+use crate::sys::postgres::settings::{Explicit, Settings, reach};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Where a database is, and as whom it was reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,15 +23,19 @@ pub struct Address {
 impl Address {
     /// That of settings.
     pub fn of(settings: &Settings) -> Self {
-        let Settings { host, port, user, database, .. } = settings;
-        Self { host: host.clone(), port: *port, user: user.clone(), database: database.clone() }
+        Self {
+            host: settings.named_host().to_owned(),
+            port: settings.named_port(),
+            user: settings.user.clone(),
+            database: settings.database.clone(),
+        }
     }
 
     /// How to reach it from here, now: password and encryption come from the environment and the files of this machine.
     ///
     /// # Errors
-    /// As [`resolve`].
-    pub fn settings(&self, host: &Host) -> Result<Settings, Failure> {
+    /// As [`resolve`](crate::sys::postgres::settings::resolve).
+    pub fn settings(&self, host: &Arc<Host>) -> Result<Settings, Failure> {
         let explicit = Explicit {
             host: Some(self.host.clone()),
             port: Some(self.port.to_string()),
@@ -39,10 +43,7 @@ impl Address {
             user: Some(self.user.clone()),
             ..Explicit::default()
         };
-        let home = host.env().value("HOME").map(PathBuf::from);
-        let settings = resolve(&explicit, &host.env(), home.as_deref())?;
-        settings.tell(host.masker());
-        Ok(settings)
+        reach(host, &explicit)
     }
 }
 

@@ -132,7 +132,14 @@ pub(super) fn connect_to_any(
             }
         }
     }
-    Err(first.unwrap_or_else(|| Failure::new(Code::Internal, "no database was named to connect to")))
+    let failure =
+        first.unwrap_or_else(|| Failure::new(Code::Internal, "no database was named to connect to"));
+    let names: Vec<String> = databases.iter().map(|name| format!("`{name}`")).collect();
+    Err(failure.hint(format!(
+        "Databases are made and renamed from another one: let `{}` connect to {}.",
+        settings.user,
+        names.join(" or ")
+    )))
 }
 
 /// The names of the server's databases, as far as one of the usual ones lets us ask.

@@ -106,6 +106,11 @@ impl<'a> Loader<'a> {
     pub fn begin(session: &'a Session, options: LoadOptions) -> Result<Self, Failure> {
         // What role or database set must not hinder; the swap that follows makes all of it durable.
         session.run("SET default_transaction_read_only = off; SET synchronous_commit = off")?;
+        // Materialized views are filled from views, which sessions of ours otherwise may not read.
+        session.rows(
+            "SELECT pg_catalog.set_config(name, '', false) FROM pg_catalog.pg_settings \
+             WHERE name = 'restrict_nonsystem_relation_kind'",
+        )?;
         let names = |sql: &str| -> Result<BTreeSet<String>, Failure> {
             Ok(session
                 .rows(sql)?

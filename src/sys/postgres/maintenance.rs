@@ -80,12 +80,7 @@ impl Maintenance {
     pub fn connect(host: &Arc<Host>, settings: &Settings) -> Result<Self, Failure> {
         let names: Vec<&str> =
             ["postgres", "template1"].into_iter().filter(|name| *name != settings.database).collect();
-        let session = connect_to_any(host, settings, &names).map_err(|failure| {
-            failure.hint(format!(
-                "Databases are made and renamed from another one: let `{}` connect to `postgres` or `template1`.",
-                settings.user
-            ))
-        })?;
+        let session = connect_to_any(host, settings, &names)?;
         let session = Arc::new(session);
         let name = format!("lifeboat on {}, process {}", machine(), std::process::id());
         session.run(&format!("SET application_name = {}", literal(&name)))?;

@@ -19,6 +19,7 @@ pub mod machine;
 pub mod maintenance;
 pub mod mark;
 pub mod obstacles;
+pub mod ownership;
 mod password_file;
 pub mod properties;
 pub mod quote;

@@ -31,11 +31,11 @@ pub(super) fn end(
     stop: &Receiver<()>,
     blockers: &Mutex<Vec<Holder>>,
 ) -> u64 {
-    // Conditions joined by AND are asked in the order that the planner likes, and it likes the function first: without
-    // CASE every session of the server would be ended.
+    // The server may evaluate conditions in any order, and would end everybody before it looks in which database they are:
+    // whom to end is decided first, and for all.
     let sql = format!(
-        "SELECT pid FROM pg_stat_activity a WHERE CASE WHEN datid IN ({}) AND pid <> pg_backend_pid() AND {ENDABLE} \
-         THEN pg_terminate_backend(pid) ELSE false END",
+        "WITH chosen AS MATERIALIZED (SELECT pid FROM pg_stat_activity a WHERE datid IN ({}) \
+         AND pid <> pg_backend_pid() AND {ENDABLE}) SELECT pid FROM chosen WHERE pg_terminate_backend(pid)",
         list(oids)
     );
     let mut ended = BTreeSet::new();

@@ -179,11 +179,25 @@ pub fn resolve(explicit: &Explicit, env: &Env, home: Option<&Path>) -> Result<Se
     resolve_on(&Machine::here(home, env), explicit, env)
 }
 
-/// [`resolve`] for a run: the masker learns the password, and an event tells the target and where each part came from.
+/// [`reach`] for a playbook: an event tells the target and where each part came from.
 ///
 /// # Errors
 /// As [`resolve`].
 pub fn resolve_for(host: &Arc<Host>, explicit: &Explicit) -> Result<Settings, Failure> {
+    let settings = reach(host, explicit)?;
+    host.emit(What::Resolved {
+        what: "postgres".to_owned(),
+        value: settings.to_string(),
+        from: settings.lines(),
+    });
+    Ok(settings)
+}
+
+/// [`resolve`] for a run: the masker learns the password, and in a drill a scratch server stands in for the real one.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn reach(host: &Arc<Host>, explicit: &Explicit) -> Result<Settings, Failure> {
     let home = host.env().value("HOME").map(PathBuf::from);
     let home = host.sandbox().map_or(home, |sandbox| sandbox.real_home().map(Path::to_path_buf));
     let mut settings = resolve(explicit, &host.env(), home.as_deref())?;
@@ -191,11 +205,6 @@ pub fn resolve_for(host: &Arc<Host>, explicit: &Explicit) -> Result<Settings, Fa
     if let Some(sandbox) = host.sandbox() {
         settings = sandbox.stand_in(host, &settings)?;
     }
-    host.emit(What::Resolved {
-        what: "postgres".to_owned(),
-        value: settings.to_string(),
-        from: settings.lines(),
-    });
     Ok(settings)
 }
 

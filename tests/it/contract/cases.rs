@@ -10,7 +10,10 @@ use lifeboat::action::file::FileSource;
 use lifeboat::action::gzip::Gzip;
 use lifeboat::action::hash::Hash;
 use lifeboat::action::notify::Notify;
+use lifeboat::action::remove_database::{RemoveDatabase, RemoveOptions};
+use lifeboat::action::remove_kept_files::RemoveKeptFiles;
 use lifeboat::action::restore::{Restore, RestoreOptions};
+use lifeboat::action::rollback_database::RollbackDatabase;
 use lifeboat::action::rollback_files::RollbackFiles;
 use lifeboat::action::rotate::{Rotate, RotateOptions};
 use lifeboat::action::save::{Save, SaveOptions};
@@ -21,6 +24,9 @@ use lifeboat::action::verify::{Verify, VerifyOptions};
 use lifeboat::action::write::Write;
 use lifeboat::base::plan::Later;
 use lifeboat::base::secret::Secret;
+use lifeboat::sys::postgres::address::Address;
+use lifeboat::sys::postgres::maintenance::Maintenance;
+use lifeboat::sys::postgres::swap::Named;
 use lifeboat::sys::process::Value;
 use lifeboat::sys::scratch::{ScratchCluster, ScratchTarget};
 use lifeboat::sys::stream::{Digest, Level};
@@ -197,12 +203,25 @@ pub const CASES: &[Case] = &[
         ..KIND
     },
     Case {
+        name: "remove_kept_files",
+        set_up: |world| {
+            packed(world, "in/a.tar");
+            world.file("conf/.env", "DB_PASSWORD=another\n");
+            world.earlier("2025-11-09T02:00:00+00:00", &extract_of("in/a.tar"));
+            Box::new(RemoveKeptFiles { kept: kept(world) })
+        },
+        failing: Some(|_| Box::new(RemoveKeptFiles { kept: "conf/.lifeboat-kept/nothing".into() })),
+        intent: Some("remove "),
+        again: Again::Refuses("nothing is kept at "),
+        ..KIND
+    },
+    Case {
         name: "rollback_files",
         set_up: |world| {
             packed(world, "in/a.tar");
             world.file("conf/.env", "DB_PASSWORD=another\n");
             world.earlier("2025-11-09T02:00:00+00:00", &extract_of("in/a.tar"));
-            rollback(world)
+            rollback_of_files(world)
         },
         failing: Some(|_| Box::new(RollbackFiles { kept: "conf/.lifeboat-kept/nothing".into() })),
         intent: Some("put back 2 files in "),
@@ -246,6 +265,15 @@ pub const CASES: &[Case] = &[
         ..KIND
     },
     Case {
+        name: "remove_database",
+        set_up: |world| remove(&kept_database(world), "shop_before_20251109_020000"),
+        failing: Some(|world| remove(&server_of(world), "postgres")),
+        intent: Some("drop the database `shop_before_20251109_020000` (OID "),
+        rest: databases,
+        again: Again::Refuses("there is no database `shop_before_20251109_020000`"),
+        ..KIND
+    },
+    Case {
         name: "restore",
         set_up: |world| {
             world.earlier("2025-11-09T02:00:00+00:00", &save_of(dump(world), "backups/db/a.sql.gz"));
@@ -270,6 +298,19 @@ pub const CASES: &[Case] = &[
             "check_millis",
             "swap_millis",
         ]),
+        ..KIND
+    },
+    Case {
+        name: "rollback_database",
+        set_up: |world| rollback_of(world, &kept_database(world)),
+        failing: Some(|world| {
+            rollback_of(world, &ScratchTarget { database: "gone".into(), ..server_of(world) })
+        }),
+        intent: Some(
+            "swap databases: `shop` becomes `shop_undone_20251110_020000`, `shop_before_20251109_020000` becomes `shop`",
+        ),
+        rest: databases,
+        again: Again::Refuses("is not what run 20251109-020000-abcdef left"),
         ..KIND
     },
     Case {
@@ -360,17 +401,58 @@ fn restore(path: &str, target: &ScratchTarget) -> Box<dyn AnyAction> {
     Box::new(Restore { backup: path.into(), settings, options: RestoreOptions::default() })
 }
 
-/// The databases of the scratch server.
-fn databases(world: &World) -> String {
-    let server = std::fs::read(world.at("server.json")).unwrap();
-    let server: ScratchTarget = serde_json::from_slice(&server).unwrap();
-    let env = [
+/// A server of the world's own where an earlier run has put another database in the place of `shop`, which it kept.
+fn kept_database(world: &World) -> ScratchTarget {
+    let server = own_server(world);
+    let mark = "lifeboat {\"kind\":\"kept\",\"database\":\"shop\",\"run\":\"20251109-020000-abcdef\",\"action\":1,\
+                \"at\":\"2025-11-09T02:00:00+00:00\"}";
+    for sql in [
+        "CREATE DATABASE shop_before_20251109_020000",
+        "CREATE DATABASE shop",
+        &format!("COMMENT ON DATABASE shop_before_20251109_020000 IS '{mark}'"),
+    ] {
+        let output = psql_output(&variables(&server), sql, &[]);
+        assert!(output.status.success(), "{output:?}");
+    }
+    ScratchTarget { database: "shop".into(), ..server }
+}
+
+fn remove(target: &ScratchTarget, name: &str) -> Box<dyn AnyAction> {
+    let (settings, options) = (target.settings().unwrap(), RemoveOptions::default());
+    Box::new(RemoveDatabase { settings, name: name.into(), options })
+}
+
+fn rollback_of(world: &World, target: &ScratchTarget) -> Box<dyn AnyAction> {
+    let settings = target.settings().unwrap();
+    let maintenance = Maintenance::connect(&world.host, &settings).unwrap();
+    let find = |name: &str| maintenance.find(name).unwrap().map(|standing| standing.oid);
+    let kept = find("shop_before_20251109_020000");
+    Box::new(RollbackDatabase {
+        target: Address::of(&settings),
+        run: "20251109-020000-abcdef".into(),
+        action: 1,
+        live_oid: find("shop"),
+        kept: kept.map(|oid| Named { name: "shop_before_20251109_020000".into(), oid }),
+    })
+}
+
+fn server_of(world: &World) -> ScratchTarget {
+    serde_json::from_slice(&std::fs::read(world.at("server.json")).unwrap()).unwrap()
+}
+
+fn variables(server: &ScratchTarget) -> [(&'static str, String); 4] {
+    [
         ("PGHOST", server.socket.display().to_string()),
         ("PGPORT", server.port.to_string()),
-        ("PGUSER", server.user),
-        ("PGDATABASE", server.database),
-    ];
-    let output = psql_output(&env, "SELECT datname FROM pg_database ORDER BY 1", &[]);
+        ("PGUSER", server.user.clone()),
+        ("PGDATABASE", server.database.clone()),
+    ]
+}
+
+/// The databases of the scratch server.
+fn databases(world: &World) -> String {
+    let server = server_of(world);
+    let output = psql_output(&variables(&server), "SELECT datname FROM pg_database ORDER BY 1", &[]);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -417,8 +499,11 @@ fn extract(path: &str) -> Box<dyn AnyAction> {
     Box::new(extract_of(path))
 }
 
+fn kept(world: &World) -> std::path::PathBuf {
+    std::fs::read_dir(world.at("conf/.lifeboat-kept")).unwrap().next().unwrap().unwrap().path()
+}
+
 /// Rolls back the only extraction of which something is kept.
-fn rollback(world: &World) -> Box<dyn AnyAction> {
-    let kept = std::fs::read_dir(world.at("conf/.lifeboat-kept")).unwrap().next().unwrap().unwrap().path();
-    Box::new(RollbackFiles { kept })
+fn rollback_of_files(world: &World) -> Box<dyn AnyAction> {
+    Box::new(RollbackFiles { kept: kept(world) })
 }

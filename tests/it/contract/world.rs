@@ -3,6 +3,7 @@
 use crate::cluster::{self, TestDatabase, cluster, psql};
 use lifeboat::action::Action;
 use lifeboat::base::cancel::{Cancel, Reason};
+use lifeboat::base::confirm::{Answer, Asker};
 use lifeboat::base::event::{Event, EventSink, Events};
 use lifeboat::base::failure::Failure;
 use lifeboat::base::ids::RunId;
@@ -130,6 +131,7 @@ impl World {
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("lifeboat-contract-").tempdir().unwrap();
         let host = host(dir.path(), NOW);
+        host.answered_by(Arc::new(Yes));
         Self { dir, host, recorder: Arc::default() }
     }
 
@@ -239,6 +241,15 @@ impl World {
             }
         }
         tree
+    }
+}
+
+/// A person who agrees to everything.
+struct Yes;
+
+impl Asker for Yes {
+    fn ask(&self, _: &str) -> Option<Answer> {
+        Some(Answer { yes: true, by: "a person".to_owned() })
     }
 }
 

@@ -1,1 +1,392 @@
-//! Extractions that fail or are killed in the middle.
+//! Extractions that fail or are killed in the middle: under every name is the one file or the other, whole, and running
+//! the same again or rolling back leads to the one tree or the other.
+
+use super::{kept, project, timeless};
+use crate::aftermath::{nobody_survives, runs};
+use crate::full_disk::Disk;
+use crate::project::TestProject;
+use expect_test::expect;
+use lifeboat::action::Action;
+use lifeboat::action::extract::{Extract, Extracted};
+use lifeboat::action::rollback_files::{RollbackFiles, RolledBack};
+use lifeboat::base::event::What;
+use lifeboat::base::plan::{Plan, Reconciled, Was};
+use lifeboat::journal::reader;
+use lifeboat::sys::env::Env;
+use lifeboat::sys::facts::{Facts, Reality};
+use lifeboat::sys::host::Host;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// So many files change places.
+const FILES: usize = 1500;
+
+/// What a tree holds under every name, for comparison.
+type Tree = BTreeMap<Vec<u8>, String>;
+
+/// A project whose tree differs from its backup in many files; returns the tree of the backup and the one that stands.
+fn many() -> (TestProject, Tree, Tree) {
+    let project = project();
+    let write = |n: usize, text: &str| {
+        let at = project.at(format!("tree/{}", name(n)));
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        std::fs::write(at, text).unwrap();
+    };
+    (0..FILES).for_each(|n| write(n, &format!("the new content of {n}")));
+    project.run(&["back"]).exits(0);
+    let new = timeless(&project.at("tree"));
+    // Every tenth is not there.
+    (0..FILES).filter(|n| n % 10 != 0).for_each(|n| write(n, &format!("old {n}")));
+    for n in (0..FILES).step_by(10) {
+        std::fs::remove_file(project.at(format!("tree/{}", name(n)))).unwrap();
+    }
+    let old = timeless(&project.at("tree"));
+    (project, new, old)
+}
+
+fn name(n: usize) -> String {
+    format!("{:02}/{n:04}", n / 100)
+}
+
+/// Whether file `n` has changed places.
+fn has_changed(project: &TestProject, n: usize, to: &str) -> bool {
+    std::fs::read_to_string(project.at(format!("tree/{}", name(n)))).is_ok_and(|text| text.starts_with(to))
+}
+
+/// Starts the program, kills it when `moment` has come, and says whether it was alive until then.
+fn killed(project: &TestProject, args: &[&str], moment: impl Fn() -> bool) -> bool {
+    let mut process = project.start(args);
+    let began = Instant::now();
+    while !moment() && process.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < crate::aftermath::PATIENCE, "the moment never came");
+        std::hint::spin_loop();
+    }
+    let _ = process.kill();
+    let status = process.wait().unwrap();
+    nobody_survives(project);
+    !status.success()
+}
+
+fn states(project: &TestProject) -> Vec<String> {
+    kept(project, "tree")
+        .iter()
+        .map(|name| name.split_once('.').map_or("kept", |(_, s)| s).to_owned())
+        .collect()
+}
+
+/// Every name has what it had or what the archive has for it.
+#[track_caller]
+fn one_or_the_other(project: &TestProject, new: &Tree, old: &Tree) {
+    for (name, found) in timeless(&project.at("tree")) {
+        let shown = String::from_utf8_lossy(&name).into_owned();
+        assert!(new.get(&name) == Some(&found) || old.get(&name) == Some(&found), "{shown}: {found}");
+    }
+}
+
+fn facts(project: &TestProject) -> Facts {
+    let host = Host::new(project.path().to_path_buf(), project.at(".lifeboat"), Env::default());
+    Facts::new(Arc::new(host), Arc::new(Reality))
+}
+
+/// What the newest run's journal holds of its action.
+fn was<O: DeserializeOwned>(project: &TestProject) -> Was<O> {
+    let run = runs(project).remove(0).run;
+    let recording = reader::events(&project.at(".lifeboat"), &run).unwrap();
+    let plan = recording.events.iter().find_map(|event| match &event.what {
+        What::Planned { plan, .. } => Some(serde_json::to_value(plan).unwrap()),
+        _ => None,
+    });
+    let plan: Plan<O> = serde_json::from_value(plan.unwrap()).unwrap();
+    Was { run: run.to_string(), plan, begun: true, output: None }
+}
+
+fn reconciled(project: &TestProject, was: &Was<Extracted>) -> Reconciled<Extracted> {
+    Extract::reconcile(was, &facts(project)).unwrap()
+}
+
+fn in_doubt<O>(reconciled: Reconciled<O>) -> String {
+    match reconciled {
+        Reconciled::InDoubt(why) => why,
+        Reconciled::Done(_) => "done".to_owned(),
+        Reconciled::NotDone => "not done".to_owned(),
+    }
+}
+
+#[test]
+fn killed_while_files_change_places_it_is_finished_or_undone() {
+    let (project, new, old) = many();
+    let mut between = 0;
+    for (round, at) in [1, FILES / 4 + 1, FILES / 2 + 1, FILES - 101].into_iter().enumerate() {
+        if !killed(&project, &["extract"], || has_changed(&project, at, "the new")) {
+            continue;
+        }
+        one_or_the_other(&project, &new, &old);
+        let was = was::<Extracted>(&project);
+        if states(&project) == ["swapping"] {
+            between += 1;
+            assert_eq!(reconciled(&project, &was), Reconciled::NotDone);
+            // A dry run sees what there is to do, and does nothing.
+            let dry = project.run(&["extract", "--dry-run"]).exits(0);
+            assert!(
+                dry.stdout.contains(&format!("goes on where run {} was killed", was.run)),
+                "{}",
+                dry.stdout
+            );
+            assert_eq!(states(&project), ["swapping"]);
+            // Something else is not extracted over it.
+            let other = project.run(&["extract", "--only", "00"]);
+            let told = other
+                .stderr
+                .replace(&was.run, "RUN")
+                .replace(&project.path().display().to_string(), "PROJECT");
+            assert!(told.contains("error: the files in `PROJECT/tree` are half replaced\n"), "{told}");
+            assert!(told.contains("caused by: run RUN was killed while extracting `a.tar.gz`\n"), "{told}");
+            assert!(
+                told.contains("hint: Finish that first: run the same again, or `lifeboat rollback RUN`.\n"),
+                "{told}"
+            );
+        }
+        let path = format!("tree/.lifeboat-kept/{}-1", was.run);
+        if round % 2 == 0 {
+            project.run(&["extract"]).exits(0).says("150 new, 1350 changed");
+            assert!(timeless(&project.at("tree")) == new);
+            assert_eq!(states(&project), ["kept"]);
+            assert!(matches!(reconciled(&project, &was), Reconciled::Done(_)));
+        }
+        project.run(&["rollback_kept", &path]).exits(0);
+        assert!(timeless(&project.at("tree")) == old);
+        assert_eq!(states(&project), ["undone"]);
+        assert_eq!(
+            in_doubt(reconciled(&project, &was)),
+            format!("what was extracted into `{}` was rolled back since", project.at("tree").display())
+        );
+        std::fs::remove_dir_all(project.at("tree/.lifeboat-kept")).unwrap();
+    }
+    assert!(between > 0, "it was never killed in between");
+}
+
+#[test]
+fn killed_while_it_rolls_back_it_is_finished() {
+    let (project, new, old) = many();
+    let mut between = 0;
+    for at in [1, FILES / 2 + 1] {
+        project.run(&["extract"]).exits(0);
+        let extraction = runs(&project).remove(0).run.to_string();
+        let path = format!("tree/.lifeboat-kept/{extraction}-1");
+        if killed(&project, &["rollback_kept", &path], || has_changed(&project, at, "old ")) {
+            one_or_the_other(&project, &new, &old);
+            let was = was::<RolledBack>(&project);
+            let reconciled = || RollbackFiles::reconcile(&was, &facts(&project)).unwrap();
+            if states(&project) == ["undoing"] {
+                between += 1;
+                assert_eq!(reconciled(), Reconciled::NotDone);
+                let told = project.run(&["extract"]).stderr.replace(&extraction, "RUN");
+                assert!(
+                    told.contains("caused by: run RUN was killed while rolling back `a.tar.gz`\n"),
+                    "{told}"
+                );
+                project.run(&["rollback_kept", &path]).exits(0);
+            }
+            assert!(matches!(reconciled(), Reconciled::Done(_)));
+        }
+        assert!(timeless(&project.at("tree")) == old);
+        std::fs::remove_dir_all(project.at("tree/.lifeboat-kept")).unwrap();
+        let was = was::<RolledBack>(&project);
+        assert_eq!(
+            in_doubt(RollbackFiles::reconcile(&was, &facts(&project)).unwrap()),
+            format!("nothing is kept at `{}` any more", project.at(&path).display())
+        );
+    }
+    assert!(between > 0, "it was never killed in between");
+}
+
+#[test]
+fn killed_while_it_stages_nothing_has_happened_and_the_next_run_tidies_up() {
+    let (project, new, old) = many();
+    let staged = || {
+        let found = kept(&project, "tree");
+        let files = found.first().map(|name| project.at(format!("tree/.lifeboat-kept/{name}/files/07")));
+        files.is_some_and(|files| files.exists())
+    };
+    assert!(killed(&project, &["extract"], staged));
+    assert!(timeless(&project.at("tree")) == old);
+    assert_eq!(states(&project).len(), 1);
+    assert_eq!(reconciled(&project, &was(&project)), Reconciled::NotDone);
+    project.run(&["extract"]).exits(0).says("cleaned up after a run that was killed: .");
+    assert!(timeless(&project.at("tree")) == new);
+    assert_eq!(states(&project), ["kept"]);
+    // What somebody changes afterwards is not taken for what was extracted.
+    let was = was(&project);
+    std::fs::write(project.at(format!("tree/{}", name(7))), "mine").unwrap();
+    assert_eq!(
+        in_doubt(reconciled(&project, &was)),
+        format!("`{}` was changed after it was extracted", project.at(format!("tree/{}", name(7))).display())
+    );
+}
+
+/// A small project on a disk of its own, mounted at `tree`.
+fn on_a_disk(size: u32, content: usize) -> (TestProject, Disk) {
+    let project = project();
+    std::fs::write(project.at("tree/large"), "x".repeat(content)).unwrap();
+    std::fs::write(project.at("tree/small"), "new").unwrap();
+    project.run(&["back"]).exits(0);
+    std::fs::remove_dir_all(project.at("tree")).unwrap();
+    let disk = Disk::mount(&project, "tree", size);
+    std::fs::write(disk.outside().join("small"), "old").unwrap();
+    (project, disk)
+}
+
+#[test]
+fn a_full_disk_is_said_and_nothing_is_replaced() {
+    let (project, disk) = on_a_disk(2, 1 << 20);
+    disk.fill();
+    let ran = disk.run(&project, &["extract"]);
+    expect![[r#"
+        exit 1
+        error: cannot extract into `PROJECT/tree`
+           ——▶ playbooks/extract.rhai:12:16
+           │
+        N │     let made = extract(params.archive, params.dir, #{ only: params.only, except: params.except });
+           │                ^
+        caused by: SIZE are needed, SIZE are free
+        hint: Free space on the file system of `PROJECT/tree`: `lifeboat run rotate_backups` removes backups that retention no longer keeps.
+        ✘ extract failed in step `Extract` after TIME (exit 1)
+    "#]].assert_eq(&project.told(&ran));
+    // So is one that is full only for what is small: folders, the index.
+    for room in [0_u64, 4096, 8192, 16384, 65536, 1 << 20] {
+        let filler = std::fs::OpenOptions::new().write(true).open(disk.outside().join("filler")).unwrap();
+        filler.set_len(filler.metadata().unwrap().len() - room).unwrap();
+        drop(filler);
+        let args = ["extract", "--only", "small"];
+        let ran = disk.run(&project, &args);
+        let small = std::fs::read_to_string(disk.outside().join("small")).unwrap();
+        if ran.code == 0 {
+            assert_eq!(small, "new");
+            break;
+        }
+        assert_eq!((ran.code, small.as_str()), (1, "old"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("hint: Free space on the file system of `"), "{}", ran.stderr);
+        assert!(!disk.outside().join(".lifeboat-kept").exists(), "with {room} bytes");
+        disk.fill();
+    }
+    // With it full again, what is kept can still be put back.
+    disk.fill();
+    let small = || std::fs::read_to_string(disk.outside().join("small")).unwrap();
+    assert_eq!(small(), "new");
+    let path = format!("tree/.lifeboat-kept/{}", disk.names(".lifeboat-kept").remove(0));
+    disk.run(&project, &["rollback_kept", &path]).exits(0);
+    assert_eq!(small(), "old");
+}
+
+#[test]
+fn a_file_that_cannot_be_replaced_leaves_all_as_it_was() {
+    let (project, disk) = on_a_disk(8, 1000);
+    std::fs::write(disk.outside().join("large"), "old").unwrap();
+    // A file that is mounted by itself, as containers do it, cannot be renamed.
+    disk.bind(&project.at("tree/small"), &project.at("tree/small"));
+    let ran = disk.run(&project, &["extract"]);
+    expect![[r#"
+        exit 1
+        error: cannot replace `PROJECT/tree/small`
+           ——▶ playbooks/extract.rhai:12:16
+           │
+        N │     let made = extract(params.archive, params.dir, #{ only: params.only, except: params.except });
+           │                ^
+        caused by: Device or resource busy (os error 16)
+        hint: Nothing was replaced. A file that is mounted by itself, or marked as immutable, cannot be replaced.
+        ✘ extract failed in step `Extract` after TIME (exit 1)
+    "#]].assert_eq(&project.told(&ran));
+    assert_eq!(disk.names(""), ["large", "small"]);
+    assert_eq!(std::fs::read_to_string(disk.outside().join("large")).unwrap(), "old");
+    assert_eq!(std::fs::read_to_string(disk.outside().join("small")).unwrap(), "old");
+}
+
+#[test]
+fn a_folder_on_another_file_system_is_named() {
+    let project = project().file("tree/sub/a", "new").file("tree/b", "new");
+    project.run(&["back"]).exits(0);
+    let disk = Disk::mount(&project, "tree/sub", 1);
+    let ran = disk.run(&project, &["extract"]);
+    expect![[r#"
+        exit 1
+        error: `PROJECT/tree/sub` is on another file system
+           ——▶ playbooks/extract.rhai:12:16
+           │
+        N │     let made = extract(params.archive, params.dir, #{ only: params.only, except: params.except });
+           │                ^
+        caused by: what replaces a file must be on its file system, that of `PROJECT/tree`
+        hint: Extract what belongs there by itself: give `PROJECT/tree/sub` as the folder.
+        ✘ extract failed in step `Extract` after TIME (exit 1)
+    "#]]
+    .assert_eq(&project.told(&ran));
+    assert_eq!(disk.names(""), [""; 0]);
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_is_named() {
+    let project = project().file("tree/a", "new");
+    project.run(&["back"]).exits(0);
+    std::fs::write(project.at("tree/a"), "old").unwrap();
+    crate::archive::set_mode(&project.at("tree"), 0o555);
+    let ran = project.run_as_nobody(&["extract"]);
+    expect![[r#"
+        exit 1
+        error: cannot write in `PROJECT/tree`
+           ——▶ playbooks/extract.rhai:12:16
+           │
+        N │     let made = extract(params.archive, params.dir, #{ only: params.only, except: params.except });
+           │                ^
+        caused by: permission denied for `PROJECT/tree`
+        hint: Nothing was written. Give the user that runs Lifeboat access, or extract into another folder.
+        ✘ extract failed in step `Extract` after TIME (exit 1)
+    "#]]
+    .assert_eq(&project.told(&ran));
+    assert_eq!(std::fs::read_to_string(project.at("tree/a")).unwrap(), "old");
+    crate::archive::set_mode(&project.at("tree"), 0o755);
+    project.run_as_nobody(&["extract"]).exits(0);
+    assert_eq!(std::fs::read_to_string(project.at("tree/a")).unwrap(), "new");
+}
+
+/// Owner of a file.
+fn owner(path: &Path) -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).unwrap().uid()
+}
+
+#[test]
+fn what_root_extracts_stays_with_whom_it_belongs_to() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let project = project()
+        .file("tree/theirs", "new")
+        .file("tree/sub/a", "new")
+        .playbook("owned", r#"step "x" { extract("in/a.tar.gz", "tree", #{ owner: true }); }"#);
+    let at = |name: &str| -> PathBuf { project.at("tree").join(name) };
+    let give = |name: &str, user: u32| std::os::unix::fs::lchown(at(name), Some(user), Some(user)).unwrap();
+    give("sub/a", 4321);
+    project.run(&["back"]).exits(0);
+    std::fs::write(at("theirs"), "old").unwrap();
+    std::fs::remove_dir_all(at("sub")).unwrap();
+    give("", 1234);
+    give("theirs", 2345);
+    project.run(&["extract"]).exits(0);
+    assert_eq!((owner(&at("theirs")), owner(&at("sub")), owner(&at("sub/a"))), (2345, 1234, 1234));
+    project.run(&["owned"]).exits(0).says("0 new, 2 changed, 1 the same");
+    assert_eq!((owner(&at("theirs")), owner(&at("sub/a"))), (0, 4321));
+    let ran = project.run_as_nobody(&["owned"]);
+    expect![[r#"
+        exit 2
+        error: only root can give files the owner that an archive names
+          ——▶ playbooks/owned.rhai:2:12
+          │
+        N │ step "x" { extract("in/a.tar.gz", "tree", #{ owner: true }); }
+          │            ^
+        hint: Leave out `owner`, or run Lifeboat as root.
+        ✘ owned failed in step `x` after TIME (exit 2)
+    "#]]
+    .assert_eq(&project.told(&ran));
+}

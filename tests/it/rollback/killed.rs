@@ -1,6 +1,6 @@
 //! SIGKILL at any moment of a restore: the live name is the old or the new database, complete, and lets sessions in.
 
-use super::{Place, which};
+use super::Place;
 use crate::cluster::{PASSWORD, all_tests, cluster, psql, psql_output};
 use crate::kill::Moments;
 use std::time::{Duration, Instant};
@@ -46,25 +46,48 @@ fn killed_at_any_moment_the_live_database_is_the_old_or_the_new_one() {
     let run = place.restore();
     let whole = began.elapsed();
     assert_eq!(says(&live), old);
+    let began = Instant::now();
     place.rollback(&run).exits(0);
+    let undoing = began.elapsed();
     place.project.run(&["cleanup", "--all", "--yes"]).exits(0);
     assert_eq!((says(&live).as_str(), place.others().len()), (new, 0));
 
-    let mut moments = Moments::new();
-    let (mut swapped, mut left) = (0, 0);
-    let rounds = if all_tests() { 50 } else { 6 };
-    for round in 0..rounds {
-        let at = moments.next(whole);
-        let mut child = place.project.start(&["restore_file", &place.backup]);
-        std::thread::sleep(at);
-        let _ = child.kill();
-        let ended = child.wait().unwrap().success();
-        // The server ends by itself what the process had begun.
+    // The server ends by itself what a killed process had begun.
+    let gone = || {
         let alive = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}'");
         let waiting = Instant::now();
         while admin(&alive) != "0" {
             assert!(waiting.elapsed() < Duration::from_secs(60), "sessions of the killed process stay");
         }
+    };
+    // Whether the run that was not there before has announced that it swaps.
+    let intended = |before: &[String]| {
+        let names = place.project.names(".lifeboat/runs");
+        names.iter().filter(|name| !name.starts_with('.') && !before.contains(name)).any(|name| {
+            let events = place.project.at(format!(".lifeboat/runs/{name}/events.jsonl"));
+            let events = std::fs::read_to_string(events).unwrap_or_default();
+            events.contains("\"event\":\"intent\"") && events.contains("swap `")
+        })
+    };
+    let mut moments = Moments::new();
+    let (mut swapped, mut left) = (0, 0);
+    let rounds = if all_tests() { 50 } else { 6 };
+    for round in 0..rounds {
+        let (begun, before) = (Instant::now(), place.project.names(".lifeboat/runs"));
+        let mut child = place.project.start(&["restore_file", &place.backup]);
+        // Every other kill aims at the swap, which is short.
+        let at = if round % 2 == 0 {
+            moments.next(whole)
+        } else {
+            while !intended(&before) {
+                assert!(child.try_wait().unwrap().is_none(), "it ended without a swap");
+            }
+            begun.elapsed() + moments.next(Duration::from_millis(120))
+        };
+        std::thread::sleep(at.saturating_sub(begun.elapsed()));
+        let _ = child.kill();
+        let ended = child.wait().unwrap().success();
+        gone();
         let found = says(&live);
         let others = place.others();
         println!("round {round}: killed after {at:?} of {whole:?}: {found}; beside it {others:?}");
@@ -75,7 +98,18 @@ fn killed_at_any_moment_the_live_database_is_the_old_or_the_new_one() {
             let run = place.latest();
             let kept = others.iter().find(|name| says(name) == new).unwrap();
             assert!(kept.contains("_before_"), "{kept}");
-            place.rollback(&run).exits(0);
+            // The rollback is killed as well: what it is for is still to be had.
+            let mut child = place.project.start(&["rollback", &run, "--yes"]);
+            std::thread::sleep(moments.next(undoing));
+            let _ = child.kill();
+            let ended = child.wait().unwrap().success();
+            gone();
+            let found = says(&live);
+            println!("round {round}: the rollback was killed: {found}");
+            if found == old {
+                assert!(!ended, "it ended well and did not roll back");
+                place.rollback(&run).exits(0);
+            }
             assert_eq!(says(&live), new);
         } else {
             assert!(!ended, "it ended well and did not restore");
@@ -89,7 +123,6 @@ fn killed_at_any_moment_the_live_database_is_the_old_or_the_new_one() {
         assert_eq!(says(&live), new);
     }
     println!("{swapped} of {rounds} had swapped; {left} databases were left behind in all");
-    let _ = which;
     drop(place);
     admin(&format!("DROP OWNED BY {role}"));
     admin(&format!("DROP ROLE {role}"));

@@ -84,6 +84,35 @@ fn clients_that_come_back_and_sleepers_do_not_keep_the_owner_from_swapping() {
 }
 
 #[test]
+fn only_sessions_of_the_two_databases_are_ended() {
+    // With and without a live database: the server plans the question for one database in another way.
+    for absent in [false, true] {
+        let family = Family::new("bystanders");
+        let maintenance = family.as_superuser();
+        let mut bystanders: Vec<Child> =
+            [family.superuser("postgres"), family.owner("postgres"), family.owner("template1")]
+                .iter()
+                .map(|variables| sleeper(&family, variables))
+                .collect();
+        let staging = family.staged(&maintenance);
+        if absent {
+            family.sql("postgres", &format!("DROP DATABASE \"{}\"", family.live));
+        }
+        let mut inside = sleeper(&family, &family.superuser(&staging.name));
+        let swapped = swap(&maintenance, &family.swap(&maintenance, &staging)).unwrap();
+        assert_eq!(swapped.ended, 1);
+        assert_ne!(inside.wait().unwrap().code(), Some(0));
+        for bystander in &mut bystanders {
+            assert_eq!(bystander.try_wait().unwrap(), None, "a session of another database was ended");
+            bystander.kill().unwrap();
+            bystander.wait().unwrap();
+        }
+        let sleeping = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)' AND usename = ";
+        family.sql("postgres", &format!("{sleeping}'{}'", family.role));
+    }
+}
+
+#[test]
 fn a_superusers_session_holds_on_against_an_owner_and_is_named() {
     let family = Family::new("held");
     let maintenance = family.maintenance();

@@ -7,11 +7,14 @@
 //! Refused are absolute names, `..`, links whose target is not in the tree, entries below a link or a file, names that come
 //! twice, devices, pipes and sockets, and more than the limits. Of permissions only `rwxrwxrwx` is read.
 
+mod entry;
+
 use crate::base::failure::{Code, Failure};
 use crate::sys::content::Pieces;
 use crate::sys::fs;
 use crate::sys::stream::{Control, Digest, Inspection, hash, inspect};
 use crate::sys::tree::{KEPT, Selection};
+use crate::sys::untar::entry::{Attributes, Hashed, Metered, TooLong, stays_inside, unfit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use std::cell::Cell;
@@ -108,8 +111,8 @@ pub struct Item {
     pub mode: u32,
     /// Seconds and nanoseconds of its modification since 1970.
     pub modified: (i64, u32),
-    /// Numbers of its user and group.
-    pub owner: (u32, u32),
+    /// Numbers of its user and group, if it tells them.
+    pub owner: Option<(u32, u32)>,
     /// Whether it is wanted itself, and not only as the folder of something that is.
     pub taken: bool,
 }
@@ -257,7 +260,7 @@ impl Reader<'_> {
                     self.archive,
                     format!("it holds more than {} entries", self.limits.entries),
                 )
-                .hint("If it is meant to, raise the limit: `max_entries`."));
+                .hint("Nothing was written. If it is meant to, raise the limit: `max_entries`."));
             }
             if !entry.header().entry_type().is_pax_global_extensions() {
                 self.take(&mut entry, sink)?;
@@ -408,7 +411,7 @@ impl Reader<'_> {
                 (format!("it holds {times} its own size, {} and more", unit(self.most)), "`max_ratio`")
             };
             return Err(unsafe_archive(self.archive, why)
-                .hint(format!("If it is meant to, raise the limit: {hint}.")));
+                .hint(format!("Nothing was written. If it is meant to, raise the limit: {hint}.")));
         }
         let mut content = Hashed { inner: entry, hasher: Sha256::new(), read: 0 };
         if taken && sink.wants(name) {
@@ -435,124 +438,4 @@ impl Reader<'_> {
 
 fn unsafe_archive(archive: &str, why: impl std::fmt::Display) -> Failure {
     Failure::new(Code::Policy, format!("`{archive}` is not safe to extract")).caused_by(why)
-}
-
-/// Why an entry of this kind is not extracted.
-fn unfit(kind: tar::EntryType) -> String {
-    if kind.is_fifo() {
-        "is a pipe".to_owned()
-    } else if kind.is_character_special() || kind.is_block_special() {
-        "is a device".to_owned()
-    } else {
-        format!("is of the unknown kind `{}`", kind.as_byte().escape_ascii())
-    }
-}
-
-/// Whether a link leads to somewhere in the tree. `..` may only stand at the beginning of its target: behind a name that
-/// may be a link itself nobody can tell where it leads.
-fn stays_inside(name: &Path, to: &Path) -> Result<(), String> {
-    let out = |why: &str| Err(format!("is a link to `{}`, {why}", shown(to)));
-    if to.as_os_str().is_empty() {
-        return out("which is no path");
-    }
-    if to.as_os_str().as_bytes().contains(&0) {
-        return out("which has a NUL in it");
-    }
-    let mut depth = name.components().count() - 1;
-    let mut descended = false;
-    for part in to.components() {
-        match part {
-            Component::Normal(_) => descended = true,
-            Component::CurDir => {}
-            Component::ParentDir if depth > 0 && !descended => depth -= 1,
-            _ => return out("which leads out of the folder"),
-        }
-    }
-    Ok(())
-}
-
-/// What an entry's headers say about it.
-struct Attributes {
-    mode: u32,
-    modified: (i64, u32),
-    owner: (u32, u32),
-}
-
-impl Attributes {
-    fn of(entry: &mut tar::Entry<'_, Metered<Pieces>>) -> Result<Self, String> {
-        let header = entry.header();
-        let wrong = |error: io::Error| format!("has a header that cannot be understood: {error}");
-        let number =
-            |number: io::Result<u64>| number.map(|n| u32::try_from(n).unwrap_or(u32::MAX)).map_err(wrong);
-        let mode = header.mode().map_err(wrong)? & 0o777;
-        let owner = (number(header.uid())?, number(header.gid())?);
-        let mut modified = (header.mtime().map_err(wrong)?.cast_signed(), 0);
-        let extensions = entry.pax_extensions().map_err(wrong)?;
-        for extension in extensions.into_iter().flatten() {
-            let extension = extension.map_err(wrong)?;
-            let key = extension.key_bytes();
-            if key.starts_with(b"GNU.sparse.") {
-                return Err("is a sparse file in the POSIX format, which is not understood".to_owned());
-            }
-            if key == b"mtime" {
-                modified = extension.value().ok().and_then(time).unwrap_or(modified);
-            }
-        }
-        Ok(Self { mode, modified, owner })
-    }
-}
-
-/// A time as pax writes it: seconds with a fraction.
-fn time(text: &str) -> Option<(i64, u32)> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let seconds: i64 = whole.parse().ok()?;
-    let nanos: u32 =
-        if fraction.is_empty() { 0 } else { format!("{fraction:0<9}").get(..9)?.parse().ok()? };
-    // A fraction counts away from zero, nanoseconds always upwards.
-    Some(if whole.starts_with('-') && nanos > 0 {
-        (seconds - 1, 1_000_000_000 - nanos)
-    } else {
-        (seconds, nanos)
-    })
-}
-
-/// Content that is hashed on its way.
-struct Hashed<R> {
-    inner: R,
-    hasher: Sha256,
-    read: u64,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..n]);
-        self.read += n as u64;
-        Ok(n)
-    }
-}
-
-/// Ends the stream where headers go on for too long: the tar reader keeps them in memory.
-struct Metered<R> {
-    inner: R,
-    headers: Rc<Cell<u64>>,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("a header is too long")]
-struct TooLong;
-
-impl<R: Read> Read for Metered<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.headers.get();
-        if left == 0 {
-            return Err(io::Error::other(TooLong));
-        }
-        let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let n = self.inner.read(&mut buffer[..want])?;
-        if left != u64::MAX {
-            self.headers.set(left - n as u64);
-        }
-        Ok(n)
-    }
 }

@@ -1,0 +1,61 @@
+//! `lifeboat resume`: a run that ended early goes on.
+
+use crate::base::event::Mode;
+use crate::base::failure::{Code, Exit, Failure};
+use crate::base::resume::{Resuming, Settle};
+use crate::cli::global::{Context, Global};
+use crate::cli::run;
+use crate::journal::reader;
+use crate::script::parameters::Given;
+use crate::script::resume::Resumable;
+use crate::sys::signals;
+
+/// Go on with a run that failed, was interrupted or killed
+///
+/// Its playbook runs again, with the parameters, the names and the time of the run, in the same record. A step is kept if it
+/// was completed, did something, and all that it did still stands; within other steps the same holds for each action. What
+/// only looks is done again, and so are programs, unless `exec` was told `done_if`. Secrets are looked up again.
+///
+/// Where nobody can tell whether something was done, the run stops with exit code 6: look at it, then say `--redo` or `--trust`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The run: `latest`, or the beginning of its name or of its letters [default: latest]
+    #[arg(value_name = "RUN", default_value = "latest", hide_default_value = true)]
+    run: String,
+    /// Run the playbook as it is now, though it has changed since
+    #[arg(long)]
+    accept_changed: bool,
+    /// Do again what may be done already
+    #[arg(long, conflicts_with = "trust")]
+    redo: bool,
+    /// Take what may be done for done, where what it returned is known
+    #[arg(long)]
+    trust: bool,
+}
+
+/// Resumes a run.
+pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
+    let cx = Context::new(global.clone())?;
+    if cx.global.dry_run {
+        return Err(Failure::new(Code::Usage, "`resume` has no dry run")
+            .hint("`lifeboat show RUN` shows what the run has done so far."));
+    }
+    let run = reader::find(&cx.state, &args.run)?;
+    let resumable = Resumable::read(&cx.state, &run)?;
+    let library = cx.library();
+    // A path is meant from the project, wherever this is called.
+    let name = cx.project.join(&resumable.playbook);
+    let playbook = match library.find(&resumable.playbook) {
+        Err(_) if name.is_file() => library.find(&name.display().to_string())?,
+        found => found?,
+    };
+    let settle = match (args.redo, args.trust) {
+        (true, _) => Settle::Redo,
+        (_, true) => Settle::Trust,
+        _ => Settle::Ask,
+    };
+    let terms = Resuming { run: run.to_string(), settle, accept_changed: args.accept_changed };
+    let host = cx.host_resuming(terms, resumable.began.into())?;
+    signals::cancel_on_signals(host.cancel().clone())?;
+    Ok(run::perform(&cx, &host, &library, &playbook, &Given::new(), Mode::Live, None).exit)
+}

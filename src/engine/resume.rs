@@ -1,0 +1,352 @@
+//! What an earlier attempt of a run left, read from its journal: which steps it completed, and what became of each action.
+//!
+//! *Problem*: a record says what was done, the world says what stands, and they may differ. *Decision*: the record only tells
+//! what to ask; [`Action::reconcile`] asks the world, and nothing is taken for done that it does not say is done.
+//! *Rejected*: skipping what the record calls done.
+
+use crate::action::{self, Action};
+use crate::base::event::{Event, Level, Outcome, What};
+use crate::base::failure::{Code, Failure};
+use crate::base::plan::{Plan, Reconciled, Was};
+use crate::base::resume::Settle;
+use crate::base::secret::MASK;
+use crate::sys::facts::Facts;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// An action of an earlier attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PastAction {
+    /// Its NAME.
+    pub name: String,
+    /// Its number in the run; 0 if it was never begun.
+    pub number: u64,
+    /// The plan, as it was shown.
+    pub plan: Plan<Value>,
+    /// Whether it was begun.
+    pub begun: bool,
+    /// What it returned, if it ended well.
+    pub output: Option<Value>,
+    /// What it warned of.
+    warnings: Vec<String>,
+    claimed: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct PastStep {
+    done: bool,
+    value: Option<Value>,
+    /// Blocks around it that have a clean-up.
+    ensures: Vec<String>,
+    /// It is part of a clean-up, which is done again with its block.
+    cleans_up: bool,
+    warnings: Vec<String>,
+}
+
+/// What earlier attempts of a run left.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// The run's id.
+    pub run: String,
+    /// Whether other code runs now.
+    pub changed: bool,
+    /// How doubts are settled.
+    pub settle: Settle,
+    /// The highest number of an action.
+    pub last_number: u64,
+    steps: BTreeMap<String, PastStep>,
+    actions: BTreeMap<String, Vec<PastAction>>,
+}
+
+/// Where the reader of the events stands.
+#[derive(Default)]
+struct Reading {
+    open: Vec<String>,
+    ensures: Vec<String>,
+    cleaning: Vec<String>,
+    /// Steps and indices of actions that are planned or going on in this attempt.
+    planned: Vec<(String, usize)>,
+    begun: BTreeMap<u64, (String, usize)>,
+    /// How many actions each step planned in this attempt, of each NAME.
+    counts: BTreeMap<(String, String), usize>,
+}
+
+impl Past {
+    /// Reads the events of a run.
+    pub fn of(run: &str, events: &[Event]) -> Self {
+        let mut past = Self { run: run.to_owned(), ..Self::default() };
+        let mut reading = Reading::default();
+        for event in events {
+            past.note(&mut reading, &event.what);
+        }
+        past
+    }
+
+    fn note(&mut self, at: &mut Reading, what: &What) {
+        match what {
+            What::RunResumed { .. } => *at = Reading::default(),
+            What::StepBegun { step } => {
+                at.open.push(step.clone());
+                let begun = PastStep {
+                    ensures: at.ensures.clone(),
+                    cleans_up: !at.cleaning.is_empty(),
+                    ..PastStep::default()
+                };
+                self.steps.insert(step.clone(), begun);
+            }
+            What::StepValue { step, value } => {
+                if let Some(known) = self.steps.get_mut(step) {
+                    known.value = Some(value.clone());
+                }
+            }
+            What::StepEnded { step, outcome, .. } => {
+                at.open.retain(|open| open != step);
+                if let Some(known) = self.steps.get_mut(step) {
+                    known.done = *outcome == Outcome::Done;
+                }
+                // What an attempt before this one planned beyond that is no part of the step any more.
+                if *outcome == Outcome::Done
+                    && let Some(actions) = self.actions.get_mut(step)
+                {
+                    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+                    actions.retain(|action| {
+                        let count = seen.entry(action.name.clone()).or_default();
+                        *count += 1;
+                        *count <= at.counts.get(&(step.clone(), action.name.clone())).copied().unwrap_or(0)
+                    });
+                }
+            }
+            What::EnsureBegun { ensure } => {
+                at.ensures.push(ensure.clone());
+            }
+            What::CleanUpBegun { ensure } => {
+                at.ensures.retain(|open| open != ensure);
+                at.cleaning.push(ensure.clone());
+                // What was cleaned up is done again with its block.
+                let within = self.steps.values_mut().filter(|step| step.ensures.contains(ensure));
+                within.for_each(|step| step.done = false);
+            }
+            What::CleanUpEnded { ensure, .. } => at.cleaning.retain(|open| open != ensure),
+            What::Planned { action, step, plan, .. } => {
+                let index = self.place(at, step, action, plan);
+                at.planned.push((step.clone(), index));
+            }
+            What::ActionBegun { action, number, summary } => {
+                self.last_number = self.last_number.max(*number);
+                let named = |(step, index): &(String, usize)| {
+                    self.actions.get(step).and_then(|actions| actions.get(*index)).is_some_and(|known| {
+                        known.name == *action && (summary.is_empty() || known.plan.summary == *summary)
+                    })
+                };
+                // An action is begun right after it was planned; one that was refused in between left its plan behind.
+                let Some(position) = at.planned.iter().rposition(named) else { return };
+                let (step, index) = at.planned.remove(position);
+                if let Some(known) = self.actions.get_mut(&step).and_then(|actions| actions.get_mut(index)) {
+                    known.begun = true;
+                    known.number = *number;
+                    known.output = None;
+                    known.warnings.clear();
+                }
+                at.begun.insert(*number, (step, index));
+            }
+            What::ActionKept { number, output, .. } | What::ActionEnded { number, output, .. } => {
+                let place = at.begun.remove(number).or_else(|| self.numbered(*number));
+                if let Some((step, index)) = place
+                    && let Some(known) =
+                        self.actions.get_mut(&step).and_then(|actions| actions.get_mut(index))
+                {
+                    known.output = Some(output.clone());
+                }
+            }
+            What::ActionFailed { number, .. } => {
+                at.begun.remove(number);
+            }
+            What::Log { level: Level::Warn | Level::Error, message } => self.warned(at, message),
+            _ => {}
+        }
+    }
+
+    /// Where the plan of an action is kept: in the place of the one that it repeats, else behind the others.
+    fn place(&mut self, at: &mut Reading, step: &str, name: &str, plan: &Plan<Value>) -> usize {
+        let count = at.counts.entry((step.to_owned(), name.to_owned())).or_default();
+        let nth = *count;
+        *count += 1;
+        let actions = self.actions.entry(step.to_owned()).or_default();
+        let before = actions.iter().enumerate().filter(|(_, action)| action.name == name).nth(nth);
+        if let Some((index, _)) = before {
+            // What was begun before and is only planned again stays begun, if it is the same.
+            if !is_same(&actions[index].plan, plan) {
+                actions[index] = PastAction::of(name, plan);
+            }
+            return index;
+        }
+        actions.push(PastAction::of(name, plan));
+        actions.len() - 1
+    }
+
+    fn numbered(&self, number: u64) -> Option<(String, usize)> {
+        self.actions.iter().find_map(|(step, actions)| {
+            let index = actions.iter().position(|action| action.begun && action.number == number)?;
+            Some((step.clone(), index))
+        })
+    }
+
+    fn warned(&mut self, at: &Reading, message: &str) {
+        if let Some((step, index)) = at.begun.values().next_back()
+            && let Some(known) = self.actions.get_mut(step).and_then(|actions| actions.get_mut(*index))
+        {
+            known.warnings.push(message.to_owned());
+        } else if let Some(known) = at.open.last().and_then(|step| self.steps.get_mut(step)) {
+            known.warnings.push(message.to_owned());
+        }
+    }
+
+    /// The recorded value of a step that need not be done again, and what it warned of: it completed, it acted, and all of that
+    /// still stands.
+    ///
+    /// # Errors
+    /// If the world cannot be asked.
+    pub fn kept_step(&self, path: &str, facts: &Facts) -> Result<Option<(Value, Vec<String>)>, Failure> {
+        let Some(step) = self.steps.get(path) else { return Ok(None) };
+        let Some(value) = step.value.clone().filter(|_| step.done && !step.cleans_up) else {
+            return Ok(None);
+        };
+        let below = format!("{path}/");
+        let within = |other: &String| *other == path || other.starts_with(&below);
+        let actions: Vec<&PastAction> =
+            self.actions.iter().filter(|(step, _)| within(step)).flat_map(|(_, actions)| actions).collect();
+        if actions.is_empty() {
+            return Ok(None);
+        }
+        for action in &actions {
+            let was = Was {
+                run: self.run.clone(),
+                plan: action.plan.clone(),
+                begun: action.begun,
+                output: action.output.clone(),
+            };
+            match action::reconcile(&action.name, &was, facts)? {
+                Some(Reconciled::Done(_)) if action.output.is_some() => {}
+                _ => return Ok(None),
+            }
+        }
+        let steps = self.steps.iter().filter(|(step, _)| within(step)).flat_map(|(_, step)| &step.warnings);
+        let warnings = steps.chain(actions.iter().flat_map(|action| &action.warnings)).cloned().collect();
+        Ok(Some((value, warnings)))
+    }
+
+    /// The action of an earlier attempt that this one repeats. `plan` is its plan as shown and masked; `None` if it cannot be
+    /// planned any more, as it is with much that is done already.
+    pub fn claim(
+        &mut self,
+        step: &str,
+        name: &str,
+        plan: Option<&Plan<Value>>,
+    ) -> Option<(PastAction, bool)> {
+        let changed = self.changed;
+        let open = |action: &PastAction| action.name == name && !action.claimed;
+        let actions = self.actions.get_mut(step)?;
+        let same = plan.and_then(|plan| {
+            actions
+                .iter()
+                .position(|action| open(action) && action.plan.summary == plan.summary)
+                .or_else(|| actions.iter().position(|action| open(action) && is_same(&action.plan, plan)))
+        });
+        let index = match same {
+            Some(index) => index,
+            // Other code may do other things here.
+            None if changed => return None,
+            None => actions.iter().position(open)?,
+        };
+        let action = &mut actions[index];
+        action.claimed = true;
+        Some((action.clone(), same.is_some() || plan.is_none()))
+    }
+}
+
+impl PastAction {
+    fn of(name: &str, plan: &Plan<Value>) -> Self {
+        Self {
+            name: name.to_owned(),
+            number: 0,
+            plan: plan.clone(),
+            begun: false,
+            output: None,
+            warnings: Vec::new(),
+            claimed: false,
+        }
+    }
+
+    /// What it warned of.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// What became of it, as far as the world tells.
+    ///
+    /// # Errors
+    /// `Confirm` when nobody can tell and the person has not said what to make of it.
+    pub fn settled<A: Action>(
+        &self,
+        run: &str,
+        settle: Settle,
+        facts: &Facts,
+    ) -> Result<Option<A::Output>, Failure> {
+        if !self.begun {
+            return Ok(None);
+        }
+        let found = match self.was::<A>(run) {
+            Some(was) => A::reconcile(&was, facts)?,
+            None => Reconciled::InDoubt("its record cannot be read by this version of Lifeboat".to_owned()),
+        };
+        let known = |output: &A::Output| {
+            // What stands for a secret is no value.
+            !serde_json::to_string(output).is_ok_and(|text| text.contains(MASK))
+        };
+        let why = match found {
+            Reconciled::Done(output) if known(&output) => return Ok(Some(output)),
+            Reconciled::Done(_) => "what it returned holds a secret, which no record holds".to_owned(),
+            Reconciled::NotDone => return Ok(None),
+            Reconciled::InDoubt(why) => why,
+        };
+        let output = self.was::<A>(run).and_then(|was| was.output.or_else(|| was.plan.forecast.now()));
+        match (settle, output) {
+            (Settle::Redo, _) => Ok(None),
+            (Settle::Trust, Some(output)) if known(&output) => Ok(Some(output)),
+            (Settle::Trust, _) => Err(self.doubt::<A>(&why).caused_by("what it returned is not known").hint(
+                format!("It cannot be trusted: undo what it did, then `lifeboat resume {run} --redo`."),
+            )),
+            (Settle::Ask, _) => Err(self.doubt::<A>(&why).hint(format!(
+                "Look at it. If it is done: `lifeboat resume {run} --trust`; if it is not: `lifeboat resume {run} --redo`."
+            ))),
+        }
+    }
+
+    fn doubt<A: Action>(&self, why: &str) -> Failure {
+        Failure::new(Code::Confirm, format!("nobody can tell what became of `{}`: {why}", A::NAME))
+            .caused_by(format!("the run ended in the middle of it: {}", self.plan.summary))
+    }
+
+    fn was<A: Action>(&self, run: &str) -> Option<Was<A::Output>> {
+        Some(Was {
+            run: run.to_owned(),
+            plan: typed(&self.plan)?,
+            begun: self.begun,
+            output: match &self.output {
+                Some(output) => Some(serde_json::from_value(output.clone()).ok()?),
+                None => None,
+            },
+        })
+    }
+}
+
+/// The plan with the forecast that its action makes.
+pub fn typed<O: serde::de::DeserializeOwned>(plan: &Plan<Value>) -> Option<Plan<O>> {
+    serde_json::from_value(serde_json::to_value(plan).ok()?).ok()
+}
+
+/// Whether two plans are about the same: their summaries say so, or they take the same locks and need the same.
+fn is_same(a: &Plan<Value>, b: &Plan<Value>) -> bool {
+    a.summary == b.summary
+        || (a.effect == b.effect && !a.locks.is_empty() && a.locks == b.locks && a.needs == b.needs)
+}

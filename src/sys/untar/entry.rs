@@ -1,0 +1,130 @@
+//! One entry of a tar archive: what its headers say, and its content on the way.
+
+use crate::sys::content::Pieces;
+use crate::sys::untar::shown;
+use sha2::{Digest as _, Sha256};
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+use std::rc::Rc;
+
+/// Why an entry of this kind is not extracted.
+pub(super) fn unfit(kind: tar::EntryType) -> String {
+    if kind.is_fifo() {
+        "is a pipe".to_owned()
+    } else if kind.is_character_special() || kind.is_block_special() {
+        "is a device".to_owned()
+    } else {
+        format!("is of the unknown kind `{}`", kind.as_byte().escape_ascii())
+    }
+}
+
+/// Whether a link leads to somewhere in the tree. `..` may only stand at the beginning of its target: behind a name that
+/// may be a link itself nobody can tell where it leads.
+pub(super) fn stays_inside(name: &Path, to: &Path) -> Result<(), String> {
+    let out = |why: &str| Err(format!("is a link to `{}`, {why}", shown(to)));
+    if to.as_os_str().is_empty() {
+        return out("which is no path");
+    }
+    if to.as_os_str().as_bytes().contains(&0) {
+        return out("which has a NUL in it");
+    }
+    let mut depth = name.components().count() - 1;
+    let mut descended = false;
+    for part in to.components() {
+        match part {
+            Component::Normal(_) => descended = true,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 && !descended => depth -= 1,
+            _ => return out("which leads out of the folder"),
+        }
+    }
+    Ok(())
+}
+
+/// What an entry's headers say about it.
+pub(super) struct Attributes {
+    pub(super) mode: u32,
+    pub(super) modified: (i64, u32),
+    pub(super) owner: Option<(u32, u32)>,
+}
+
+impl Attributes {
+    pub(super) fn of(entry: &mut tar::Entry<'_, Metered<Pieces>>) -> Result<Self, String> {
+        let header = entry.header();
+        let wrong = |error: io::Error| format!("has a header that cannot be understood: {error}");
+        let mode = header.mode().map_err(wrong)? & 0o777;
+        // Blank fields are no rarity, and neither owner nor time is worth refusing an archive for.
+        let number = |number: io::Result<u64>| number.ok().and_then(|n| u32::try_from(n).ok());
+        let owner = number(header.uid()).zip(number(header.gid()));
+        let mut modified = (header.mtime().unwrap_or(0).cast_signed(), 0);
+        let extensions = entry.pax_extensions().map_err(wrong)?;
+        for extension in extensions.into_iter().flatten() {
+            let extension = extension.map_err(wrong)?;
+            let key = extension.key_bytes();
+            if key.starts_with(b"GNU.sparse.") {
+                return Err("is a sparse file in the POSIX format, which is not understood".to_owned());
+            }
+            if key == b"mtime" {
+                modified = extension.value().ok().and_then(time).unwrap_or(modified);
+            }
+        }
+        Ok(Self { mode, modified, owner })
+    }
+}
+
+/// A time as pax writes it: seconds with a fraction.
+fn time(text: &str) -> Option<(i64, u32)> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i64 = whole.parse().ok()?;
+    let nanos: u32 =
+        if fraction.is_empty() { 0 } else { format!("{fraction:0<9}").get(..9)?.parse().ok()? };
+    // A fraction counts away from zero, nanoseconds always upwards.
+    Some(if whole.starts_with('-') && nanos > 0 {
+        (seconds - 1, 1_000_000_000 - nanos)
+    } else {
+        (seconds, nanos)
+    })
+}
+
+/// Content that is hashed on its way.
+pub(super) struct Hashed<R> {
+    pub(super) inner: R,
+    pub(super) hasher: Sha256,
+    pub(super) read: u64,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..n]);
+        self.read += n as u64;
+        Ok(n)
+    }
+}
+
+/// Ends the stream where headers go on for too long: the tar reader keeps them in memory.
+pub(super) struct Metered<R> {
+    pub(super) inner: R,
+    pub(super) headers: Rc<Cell<u64>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a header is too long")]
+pub(super) struct TooLong;
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.headers.get();
+        if left == 0 {
+            return Err(io::Error::other(TooLong));
+        }
+        let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let n = self.inner.read(&mut buffer[..want])?;
+        if left != u64::MAX {
+            self.headers.set(left - n as u64);
+        }
+        Ok(n)
+    }
+}

@@ -1,0 +1,236 @@
+//! Every action of a playbook fails once, and the run is killed once right before and once right after it: nothing old is
+//! harmed, nothing is half published, the alert is sent, and `resume` brings about what an undisturbed run does.
+//!
+//! A playbook is added by a [`Scene`]: how its project is made, what must hold at every moment, and what its end looks like.
+
+use crate::aftermath::{all_intact, leftovers, nobody_survives, runs};
+use crate::cluster::{TestDatabase, database, psql};
+use crate::project::TestProject;
+use crate::receiver::Receiver;
+use lifeboat::base::event::What;
+use lifeboat::base::failure::Exit;
+use lifeboat::journal::reader::{self, RunState, RunSummary};
+
+/// A playbook, and the world that it works in.
+pub struct Scene<'a> {
+    /// The command line.
+    pub args: &'a [&'a str],
+    /// Makes the project that the playbook runs in, anew each time.
+    pub project: &'a dyn Fn() -> TestProject,
+    /// What must hold at every moment.
+    pub always: &'a dyn Fn(&TestProject),
+    /// What the playbook has brought about, without what differs from run to run.
+    pub end: &'a dyn Fn(&TestProject) -> String,
+}
+
+const KINDS: [&str; 3] = ["fail", "kill-before", "kill-after"];
+
+impl Scene<'_> {
+    /// Lets everything go wrong once.
+    #[track_caller]
+    pub fn each_fails(&self) {
+        let undisturbed = (self.project)();
+        undisturbed.run(self.args).exits(0);
+        (self.always)(&undisturbed);
+        let end = (self.end)(&undisturbed);
+        let actions = begun(&undisturbed);
+        assert!(actions > 0);
+        for nth in 1..=actions {
+            for kind in KINDS {
+                self.fails_at(&format!("{kind}:{nth}"), &end);
+            }
+        }
+    }
+
+    /// Lets the action `nth` go wrong, and resumes the run.
+    fn fails_at(&self, fault: &str, end: &str) {
+        let here = format!("{:?} with {fault}", self.args);
+        let receiver = Receiver::new();
+        let project = (self.project)().env("BACKUP_WEBHOOK_URL", receiver.url()).env("LIFEBOAT_FAULT", fault);
+        let ran = project.run(self.args);
+        let killed = fault.starts_with("kill");
+        assert_eq!(ran.code == 1009, killed, "{here}: {ran:#?}");
+        nobody_survives(&project);
+        (self.always)(&project);
+        let record = latest(&project, &here);
+        if record.state == RunState::Ended(Exit::Warnings) {
+            // The playbook tolerates it, so that the run is over; it must say so.
+            assert_eq!(receiver.bodies()[0]["status"], "warning", "{here}");
+            return;
+        }
+        if killed {
+            assert_eq!(record.state, RunState::Killed, "{here}");
+            assert_eq!(receiver.bodies().len(), 0, "{here}");
+        } else {
+            assert!(matches!(record.state, RunState::Ended(_)), "{here}: {:?}", record.state);
+            assert_eq!(receiver.bodies()[0]["status"], "error", "{here}");
+        }
+        let project = project.env("LIFEBOAT_FAULT", "");
+        let resumed = project.run(&["resume"]);
+        assert_eq!(resumed.code, 0, "{here}, resumed:\n{}", resumed.stderr);
+        nobody_survives(&project);
+        (self.always)(&project);
+        assert_eq!((self.end)(&project), end, "{here}, resumed:\n{}", resumed.stderr);
+        let after = latest(&project, &here);
+        assert_eq!(
+            (&after.run, after.state, after.resumed),
+            (&record.run, RunState::Ended(Exit::Success), 1)
+        );
+        assert_eq!(after.owes, [""; 0], "{here}");
+        let kills = receiver.messages(" was killed: run ").len();
+        assert_eq!(kills, usize::from(killed), "{here}: {:?}", receiver.bodies());
+        let last = receiver.bodies().pop().unwrap();
+        assert_eq!(last["status"], "success", "{here}: {last}");
+    }
+}
+
+/// The newest run; its record must be whole.
+#[track_caller]
+fn latest(project: &TestProject, here: &str) -> RunSummary {
+    let run = runs(project).remove(0);
+    let recording = reader::events(&project.at(".lifeboat"), &run.run).unwrap();
+    assert_eq!((recording.notes, &run.notes), (vec![], &vec![]), "{here}");
+    assert_eq!(runs(project).len(), 1, "{here}: a resumed run is no run of its own");
+    run
+}
+
+/// How many actions the newest run began.
+fn begun(project: &TestProject) -> usize {
+    let run = runs(project).remove(0).run;
+    let events = reader::events(&project.at(".lifeboat"), &run).unwrap().events;
+    events.iter().filter(|event| matches!(event.what, What::ActionBegun { .. })).count()
+}
+
+/// The backups of a folder as `lifeboat backups` lists them, without what differs from run to run.
+fn backups(project: &TestProject, dir: &str) -> String {
+    let listed = project.run(&["backups", dir, "--json"]).exits(0).stdout;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let rows = listed.as_array().unwrap().iter().map(|row| {
+        let name = project.steady(row["name"].as_str().unwrap());
+        format!("{} {} intact: {}\n", name.trim(), row["tag"], row["verified"]["intact"])
+    });
+    rows.collect()
+}
+
+/// Nothing under a final name is broken, and nothing that looks like a backup is lost.
+fn nothing_broken(project: &TestProject) {
+    for dir in ["backups/database", "backups/config", "many"] {
+        if project.at(dir).is_dir() {
+            all_intact(&project.at(dir));
+        }
+    }
+}
+
+/// All that is there, and that nothing else is.
+fn nothing_left(project: &TestProject, dir: &str) -> String {
+    assert_eq!(leftovers(&project.at(dir)), [""; 0]);
+    backups(project, dir)
+}
+
+fn shop(name: &str) -> TestDatabase {
+    let source = database(name);
+    psql(
+        &source,
+        "CREATE TABLE users AS SELECT i AS id, 'name ' || i AS name FROM generate_series(1, 100) i",
+    );
+    source
+}
+
+#[test]
+fn backing_up_a_database() {
+    let source = shop("fail-each");
+    Scene {
+        args: &["backup_database"],
+        project: &|| TestProject::in_memory().database(&source),
+        always: &nothing_broken,
+        end: &|project| nothing_left(project, "backups/database"),
+    }
+    .each_fails();
+}
+
+#[test]
+fn backing_up_configuration() {
+    Scene {
+        args: &["backup_config"],
+        project: &|| TestProject::in_memory().file("package.json", "{}\n"),
+        always: &nothing_broken,
+        end: &|project| nothing_left(project, "backups/config"),
+    }
+    .each_fails();
+}
+
+#[test]
+fn backing_up_everything() {
+    let source = shop("fail-all");
+    Scene {
+        args: &["backup_all"],
+        project: &|| TestProject::in_memory().database(&source).file("package.json", "{}\n"),
+        always: &nothing_broken,
+        end: &|project| {
+            nothing_left(project, "backups/database") + nothing_left(project, "backups/config").as_str()
+        },
+    }
+    .each_fails();
+}
+
+/// Old backups, and one that is not: made once, and copied for each run.
+fn with_many(kept: &TestProject) -> TestProject {
+    let project = TestProject::in_memory();
+    std::fs::create_dir(project.at("many")).unwrap();
+    for name in kept.names("many") {
+        std::fs::copy(kept.at("many").join(&name), project.at("many").join(&name)).unwrap();
+    }
+    project
+}
+
+/// Four verified backups, of which three are so old that retention lets them go.
+fn many() -> TestProject {
+    let make = r#"
+const PLAYBOOK = #{ summary: "A test", params: #{ first: 1, last: 3 } };
+step "Save" { for n in params.first..=params.last { verify(file("data").gzip().save(`many/data_${n}.gz`)); } }
+"#;
+    let old = "2025-01-10T02:00:00+00:00";
+    let project =
+        TestProject::new().file("data", "some data\n").playbook("make", make).env("LIFEBOAT_NOW", old);
+    project.run(&["make"]).exits(0);
+    let project = project.env("LIFEBOAT_NOW", "2025-11-10T02:00:00+00:00");
+    project.run(&["make", "--first", "4", "--last", "4"]).exits(0);
+    project
+}
+
+#[test]
+fn rotating() {
+    let kept = many();
+    Scene {
+        args: &["rotate_backups", "many"],
+        project: &|| {
+            with_many(&kept).playbook(
+                "rotate_backups",
+                "const PLAYBOOK = #{ summary: \"A test\", params: #{ dirs: #{ list: true, positional: true, path: true, help: \"x\" } } };\n\
+                 step \"Rotate\" { for dir in params.dirs { rotate(dir, #{ keep_days: 30 }); } }\n\
+                 step \"Tell\" { notify(\"success\", \"rotated\"); }",
+            )
+        },
+        always: &|project| {
+            nothing_broken(project);
+            assert!(project.at("many/data_4.gz").exists());
+        },
+        end: &|project| nothing_left(project, "many"),
+    }
+    .each_fails();
+}
+
+#[test]
+fn verifying() {
+    let kept = many();
+    Scene {
+        args: &["verify_backups", "many"],
+        project: &|| with_many(&kept),
+        always: &|project| {
+            nothing_broken(project);
+            assert_eq!(project.names("many").len(), kept.names("many").len());
+        },
+        end: &|project| nothing_left(project, "many"),
+    }
+    .each_fails();
+}

@@ -1,0 +1,134 @@
+//! Restores in place, for a role that may not make databases.
+
+use super::{DIR, databases_like, project};
+use crate::cluster::{TestDatabase, database, dump_text, psql};
+use crate::project::TestProject;
+use expect_test::expect;
+
+/// A database of a role that may do nothing but own it.
+fn owned(hint: &str) -> (TestDatabase, String) {
+    let shop = database(hint);
+    let role = format!("{}_role", shop.name);
+    psql(
+        &shop,
+        &format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'other'; ALTER DATABASE {} OWNER TO {role}; SET ROLE {role}; \
+             CREATE SCHEMA mine; CREATE TYPE mine.mood AS ENUM ('a', 'b'); \
+             CREATE TABLE users (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, mood mine.mood); \
+             INSERT INTO users (name, mood) SELECT 'name ' || n, 'a' FROM generate_series(1, 3000) n; \
+             CREATE TABLE mine.parts (id int REFERENCES users) PARTITION BY RANGE (id); \
+             CREATE TABLE mine.low PARTITION OF mine.parts FOR VALUES FROM (0) TO (1000); INSERT INTO mine.parts VALUES (7); \
+             CREATE VIEW mine.v AS SELECT count(*) FROM users; CREATE MATERIALIZED VIEW mine.m AS SELECT * FROM mine.v; \
+             CREATE FUNCTION f(a int DEFAULT 1, OUT b text) LANGUAGE sql AS 'SELECT ''x'''; CREATE AGGREGATE joined (text) (sfunc = textcat, stype = text); \
+             CREATE STATISTICS mine.s ON id, name FROM users; CREATE DOMAIN d AS int; CREATE SEQUENCE lonely START 5",
+            shop.name
+        ),
+    );
+    // Its number is of no interest.
+    psql(&shop, &format!("SET ROLE {role}; DO 'BEGIN PERFORM lo_from_bytea(77, ''abc''); END'"));
+    (shop, role)
+}
+
+fn as_role(shop: &TestDatabase, role: &str) -> TestProject {
+    project(shop).env("DB_USER", role).env("DB_PASSWORD", "other")
+}
+
+/// Backs up into a folder of its own; the path.
+fn back_up(project: &TestProject, dir: &str) -> String {
+    project.run(&["backup_database", "--dir", dir]).exits(0);
+    format!("{dir}/{}", project.only(dir, ".sql.gz"))
+}
+
+fn clean(shop: &TestDatabase, role: &str) {
+    psql(
+        shop,
+        &format!(
+            "SET client_min_messages = error; ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}",
+            shop.name
+        ),
+    );
+}
+
+#[test]
+fn in_place_everything_is_replaced_in_one_transaction() {
+    let (shop, role) = owned("restore_in_place");
+    let project = as_role(&shop, &role);
+    let file = back_up(&project, DIR);
+    let before = dump_text(&shop);
+    psql(
+        &shop,
+        &format!(
+            "SET ROLE {role}; DELETE FROM mine.parts; DELETE FROM users; CREATE TABLE later (x mine.mood)"
+        ),
+    );
+    let undo = back_up(&project, "undo");
+    let told = |args: &[&str]| {
+        let ran = project.run(&[&["restore_file", &file, "--in-place"], args].concat());
+        project.told(&ran).replace(&shop.name, "DB").replace(&role, "ROLE")
+    };
+    expect![[r#"
+        exit 2
+        error: `DB` is not restored in place without a way back
+           ——▶ playbooks/restore_file.rhai:14:9
+           │
+        N │         restore(params.file, db, #{ skip_checksum: params.skip_checksum, in_place: params.in_place })
+           │         ^
+        caused by: the option `undo` names no fresh backup of it
+        hint: Make a backup of it first, and name it: `restore(backup, db, #{ in_place: true, undo: fresh })`, where `fresh` is what `save` returned.
+        ✘ restore_file failed in step `Restore` after TIME (exit 2)
+    "#]].assert_eq(&told(&[]));
+    expect![[r#"
+        exit 2
+        error: `DB` is not restored in place without a way back
+           ——▶ playbooks/restore_file.rhai:16:9
+           │
+        N │         restore(params.file, db, #{ in_place: params.in_place, undo: params.undo })
+           │         ^
+        caused by: `nowhere/DB_db_STAMP.sql.gz` is not there
+        hint: Make a backup of it first, and name it: `restore(backup, db, #{ in_place: true, undo: fresh })`, where `fresh` is what `save` returned.
+        ✘ restore_file failed in step `Restore` after TIME (exit 2)
+    "#]]
+    .assert_eq(&told(&["--undo", &file.replace(DIR, "nowhere")]));
+    expect![[r#"
+        exit 6
+        error: a person must confirm: replace everything in `DB` in place? Only `undo/DB_db_STAMP.sql.gz` can undo it.
+           ——▶ playbooks/restore_file.rhai:16:9
+           │
+        N │         restore(params.file, db, #{ in_place: params.in_place, undo: params.undo })
+           │         ^
+        caused by: nobody can be asked here
+        hint: Run it on a terminal, or say yes in advance with `--yes`.
+        ✘ restore_file stopped in step `Restore` after TIME (exit 6)
+    "#]].assert_eq(&told(&["--undo", &undo]));
+    project.run(&["restore_file", &file, "--in-place", "--undo", &undo, "--yes"]).exits(0);
+    assert!(dump_text(&shop) == before);
+    assert_eq!(databases_like(&format!("{}_", shop.name)), [""; 0]);
+    clean(&shop, &role);
+}
+
+#[test]
+fn in_place_a_failure_changes_nothing() {
+    let (shop, role) = owned("restore_in_place_fails");
+    let project = as_role(&shop, &role);
+    let undo = back_up(&project, "undo");
+    let before = dump_text(&shop);
+    std::fs::create_dir_all(project.at(DIR)).unwrap();
+    let text = "SET client_encoding = 'UTF8';\nCREATE TABLE public.users (id int);\nCOPY public.users (id) FROM stdin;\n1\nx\n\\.\n\
+                \n--\n-- PostgreSQL database dump complete\n--\n";
+    std::fs::write(project.at("backups/bad.sql"), text).unwrap();
+    let ran = project.run(&["restore_file", "backups/bad.sql", "--in-place", "--undo", &undo, "--yes"]);
+    assert!(dump_text(&shop) == before);
+    expect![[r#"
+        exit 1
+        error: `bad.sql` cannot be loaded: line 5, rows of `public.users`
+           ——▶ playbooks/restore_file.rhai:16:9
+           │
+        N │         restore(params.file, db, #{ in_place: params.in_place, undo: params.undo })
+           │         ^
+        caused by: invalid input syntax for type integer: "x" (22P02)
+        hint: All was rolled back: `DB` is as it was.
+        ✘ restore_file failed in step `Restore` after TIME (exit 1)
+    "#]]
+    .assert_eq(&project.told(&ran).replace(&shop.name, "DB").replace(&role, "ROLE"));
+    clean(&shop, &role);
+}
