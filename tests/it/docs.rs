@@ -105,6 +105,7 @@ fn the_table_of_exit_codes_is_complete() {
         Exit::Usage,
         Exit::Warnings,
         Exit::Partial,
+        Exit::Drill,
         Exit::Confirm,
         Exit::Policy,
         Exit::Locked,

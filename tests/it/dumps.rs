@@ -197,46 +197,46 @@ fn whatever_pg_dump_does_wrong_nothing_is_published() {
         while calling `std/backup::database` at playbooks/backup_database.rhai:N
         ✘ backup_database failed in step `Dump` after TIME (exit 1)
         == writes nothing
-        exit 12
+        exit 1
         error: the dump's end marker is missing
         while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: `pg_dump` ended well, but did not write all of the dump
         hint: Run again; if it stays, check `pg_dump` and what wraps it.
-        ✘ backup_database failed in step `Dump` after TIME (exit 12)
+        ✘ backup_database failed in step `Dump` after TIME (exit 1)
         == ends well midway in a table
-        exit 12
+        exit 1
         error: what `pg_dump` wrote is no whole dump
         while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: the data of table `public.t`, which begins at line 41, has no end
         hint: Run again; if it stays, check `pg_dump` and what wraps it.
-        ✘ backup_database failed in step `Dump` after TIME (exit 12)
+        ✘ backup_database failed in step `Dump` after TIME (exit 1)
         == ends well before the end marker
-        exit 12
+        exit 1
         error: the dump's end marker is missing
         while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: `pg_dump` ended well, but did not write all of the dump
         hint: Run again; if it stays, check `pg_dump` and what wraps it.
-        ✘ backup_database failed in step `Dump` after TIME (exit 12)
+        ✘ backup_database failed in step `Dump` after TIME (exit 1)
         == writes what is no dump
-        exit 12
+        exit 1
         error: what `pg_dump` wrote is no whole dump
         while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: a statement with an open string, which begins at line 1, has no end
         hint: Run again; if it stays, check `pg_dump` and what wraps it.
-        ✘ backup_database failed in step `Dump` after TIME (exit 12)
+        ✘ backup_database failed in step `Dump` after TIME (exit 1)
         == writes a command of psql
-        exit 12
+        exit 1
         error: line 1 of the dump holds the command `\! echo owned`
         while calling `std/backup::database` at playbooks/backup_database.rhai:N
         hint: No `pg_dump` writes that: look for an object with a line break in its name (CVE-2025-8715).
-        ✘ backup_database failed in step `Dump` after TIME (exit 12)
+        ✘ backup_database failed in step `Dump` after TIME (exit 1)
         == writes rubbish and goes on
-        exit 12
+        exit 1
         error: what `pg_dump` wrote is no whole dump
         while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: line 1: a backslash command inside a statement
         hint: Run again; if it stays, check `pg_dump` and what wraps it.
-        ✘ backup_database failed in step `Dump` after TIME (exit 12)
+        ✘ backup_database failed in step `Dump` after TIME (exit 1)
         == says a lot
         exit 1
         error: `dump` of `DB at PGHOST:PGPORT as postgres` failed: `PROJECT/bin/pg_dump` exited with status 1

@@ -33,6 +33,7 @@ mod service_file;
 mod sessions;
 pub mod settings;
 mod sources;
+pub mod sslmode;
 pub mod statement;
 pub mod summary;
 pub mod swap;

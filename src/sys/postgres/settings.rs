@@ -14,6 +14,7 @@ use crate::sys::host::Host;
 use crate::sys::postgres::machine::Machine;
 use crate::sys::postgres::password_file;
 use crate::sys::postgres::sources::{self, Found, Parts, Source};
+pub use crate::sys::postgres::sslmode::SslMode;
 use crate::sys::process::Value;
 use std::fmt;
 use std::net::IpAddr;
@@ -52,40 +53,6 @@ pub struct Explicit {
     pub connect_timeout: Option<String>,
     /// Options of the server session, as in `PGOPTIONS`.
     pub options: Option<String>,
-}
-
-/// Whether a connection is encrypted and what is verified, with libpq's meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SslMode {
-    /// Never encrypted.
-    Disable,
-    /// Encrypted only if the server insists.
-    Allow,
-    /// Encrypted if the server can.
-    Prefer,
-    /// Encrypted; the server is not verified, unless there is a file of root certificates.
-    Require,
-    /// Encrypted; the certificate is verified, its name is not.
-    VerifyCa,
-    /// Encrypted; certificate and name are verified.
-    VerifyFull,
-}
-
-impl SslMode {
-    const ALL: [Self; 6] =
-        [Self::Disable, Self::Allow, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
-
-    /// As in `PGSSLMODE`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Allow => "allow",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
-    }
 }
 
 /// Whom to trust to vouch for a server.

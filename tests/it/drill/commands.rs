@@ -37,13 +37,13 @@ fn what_the_header_does_not_name_is_captured_and_named() {
           recovery time   >= TIME, without: touch stopped, cat lifeboat.toml, touch made.txt, the rest of step `Pack`, GET ***  (objective 30 min: not proven)
           recovery point  TIME before the drill  (objective 1 h: met)
           Steps
-            ? Stop    TIME   not rehearsed to its end
-            ? State   TIME   not rehearsed to its end
+            ? Stop    TIME not rehearsed to its end
+            ? State   TIME not rehearsed to its end
             ✔ Dump    TIME
-            ? Make    TIME   not rehearsed to its end
-            ? Pack    TIME   not rehearsed to its end
+            ? Make    TIME not rehearsed to its end
+            ? Pack    TIME not rehearsed to its end
             ✔ Run     TIME
-            ? Health  TIME   not rehearsed to its end
+            ? Health  TIME not rehearsed to its end
             ✔ Report  TIME
           Not rehearsed
             touch stopped in step `Stop`: `run` of the header does not name `touch`
