@@ -2,6 +2,7 @@
 
 mod commands;
 mod evidence;
+mod shipped;
 
 use crate::cluster::{TestDatabase, cluster, database, dump_text, options, psql, psql_output};
 use crate::project::{Ran, TestProject};
