@@ -46,6 +46,8 @@ pub struct Sandbox {
     files: Mutex<Files>,
     servers: Mutex<Vec<Server>>,
     idle: Mutex<Duration>,
+    /// Command lines of programs that really ran.
+    ran: Mutex<Vec<String>>,
     broken: Mutex<Option<Failure>>,
     folder: Mutex<Option<Folder>>,
 }
@@ -102,6 +104,7 @@ impl Sandbox {
             files: Mutex::default(),
             servers: Mutex::default(),
             idle: Mutex::default(),
+            ran: Mutex::default(),
             broken: Mutex::default(),
             folder: Mutex::new(Some(folder)),
         };
@@ -279,6 +282,24 @@ impl Sandbox {
     /// The scratch servers and what they stood in for.
     pub fn stood_in(&self) -> Vec<StoodIn> {
         self.servers().iter().map(Server::told).collect()
+    }
+
+    /// Roles of the scratch servers that no backup tells the rights of: they were superusers.
+    pub fn without_rights(&self) -> Vec<String> {
+        self.servers().iter().flat_map(|server| server.without_rights.clone()).collect()
+    }
+
+    fn note_run(&self, line: String) {
+        let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
+        if !ran.contains(&line) {
+            ran.push(line);
+        }
+    }
+
+    /// Command lines of the programs that really ran, each once. What they reach beside the databases that they are told
+    /// of is up to them.
+    pub fn ran(&self) -> Vec<String> {
+        self.ran.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is to be known about the scratch servers.
