@@ -82,6 +82,41 @@ impl Rehearsal {
         self.seen().warnings.clone()
     }
 
+    /// Whether an action was carried out.
+    pub fn has_acted(&self) -> bool {
+        self.seen().acted > 0
+    }
+
+    /// The verdict of a drill whose sandbox could not be made.
+    pub fn not_begun(&self, failure: &Failure, terms: &Terms, took: Duration) -> Verdict {
+        Verdict {
+            result: Passed::Failed,
+            reasons: vec![failure.to_string()],
+            start: terms.start,
+            millis: 0,
+            at_least: true,
+            sandbox_millis: millis(took),
+            steps: Vec::new(),
+            not_rehearsed: Vec::new(),
+            ran: Vec::new(),
+            doubts: Vec::new(),
+            servers: Vec::new(),
+            data: Vec::new(),
+            objectives: objectives(terms, 0, true, &[]),
+            announced: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// The failure of a playbook that ended without doing anything, or without trying to.
+    pub fn did_nothing(&self) -> Option<Failure> {
+        let seen = self.seen();
+        (seen.acted == 0 && seen.not_rehearsed.is_empty()).then(|| {
+            Failure::new(Code::Usage, "nothing was rehearsed: no action was carried out")
+                .hint("Give the parameters with which the playbook does something.")
+        })
+    }
+
     /// The verdict.
     pub fn verdict(&self, ended: Ended<'_>, sandbox: &Sandbox) -> Verdict {
         let seen = self.seen();

@@ -102,7 +102,8 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
     let refused = |failure: Failure, findings: Vec<Finding>| {
         let exit = failure.code.exit();
         // A run is resumed by a person, who sees why it is not.
-        if launch.mode != Mode::DryRun && host.resumes().is_none() {
+        let is_by_hand = launch.mode == Mode::Drill && exit == Exit::Usage;
+        if launch.mode != Mode::DryRun && !is_by_hand && host.resumes().is_none() {
             // A schedule's run that cannot even begin is the one that nobody would notice.
             host.listen(Arc::new(Fan(launch.sinks.clone())));
             alert_of(host, &launch, exit, Some(&failure), &[]);

@@ -3,7 +3,7 @@
 use crate::base::confirm::{Answer, Asker};
 use crate::base::drill::Start;
 use crate::base::event::{Events, What};
-use crate::base::failure::{Exit, Failure};
+use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
 use crate::engine::alert;
 use crate::engine::drill::{self, Ended, FromBackups, Rehearsal};
@@ -15,7 +15,7 @@ use crate::script::grants::grants;
 use crate::script::header::Header;
 use crate::script::launch::{Fan, Landing, Launch, begin, record, script_params, tell_of_killed_runs};
 use crate::script::parameters::Values;
-use crate::script::program::Program;
+use crate::script::program::{Program, Unit};
 use crate::script::runtime;
 use crate::sys::env::Env;
 use crate::sys::host::Host;
@@ -29,6 +29,9 @@ pub(super) fn environment(host: &Host, header: &Header) -> Arc<Env> {
         Start::Latest => host.env(),
     }
 }
+
+/// Functions that look for what earlier runs have kept.
+const OF_RUNS: [&str; 2] = ["rollback", "kept_files"];
 
 /// Answers every question in a drill: nothing that is asked about can come to harm.
 struct Yes;
@@ -51,6 +54,16 @@ pub(super) fn drill(
     values: &Values,
     run: &RunId,
 ) -> Landing {
+    if let Some(name) =
+        program.units.iter().flat_map(Unit::called).find(|name| OF_RUNS.contains(&name.as_str()))
+    {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("`{}` cannot be drilled: it calls `{name}`", launch.playbook.name),
+        )
+        .caused_by("it works on what earlier runs have kept, and a sandbox has no earlier runs")
+        .hint(format!("See what it would do: `lifeboat run {} --dry-run`.", launch.playbook.name)));
+    }
     let record = record(host, launch, program, run)?;
     let rehearsal = Arc::new(Rehearsal::new(host.began().fixed_offset()));
     let mut sinks: Vec<Events> = vec![record.clone(), rehearsal.clone()];
@@ -80,7 +93,16 @@ fn in_sandbox(
     let sandbox = match Sandbox::make(host, run.as_str(), header.drill.clone()) {
         Ok(sandbox) => Arc::new(sandbox),
         Err(failure) => {
-            let exit = if drill::was_broken_off(&failure) { failure.code.exit() } else { Exit::Drill };
+            let is_over = drill::was_broken_off(&failure);
+            let exit = if is_over { failure.code.exit() } else { Exit::Drill };
+            if !is_over {
+                let verdict = rehearsal.not_begun(&failure, &header.drill, began.elapsed());
+                host.emit(What::Drilled(Box::new(verdict.clone())));
+                keep(
+                    host,
+                    DrillRecord::new(run, &launch.playbook.name, host.began().fixed_offset(), exit, verdict),
+                );
+            }
             finish(host, launch, record, exit, Some(&failure), &[], began);
             return (exit, Some(failure));
         }
@@ -123,14 +145,23 @@ fn in_sandbox(
     }
     host.emit(What::Drilled(Box::new(verdict.clone())));
     let kept = DrillRecord::new(run, &launch.playbook.name, host.began().fixed_offset(), exit, verdict);
-    // One that was broken off proves nothing, and hides nothing that an earlier one has proved.
-    if !failure.as_ref().is_some_and(drill::was_broken_off)
-        && let Err(failure) = drills::keep(host.state(), &kept)
-    {
-        host.warn(&format!("the drill could not be kept as evidence: {failure}"));
+    // One that was broken off proves nothing, and hides nothing that an earlier one has proved; nor does one in which
+    // everything was captured.
+    let is_empty = !rehearsal.has_acted() && drills::newest(host.state(), &launch.playbook.name).is_some();
+    let proves = failure.as_ref().map_or(!is_empty, |failure| {
+        !drill::was_broken_off(failure) && !(is_empty && failure.step.is_none() && failure.at.is_none())
+    });
+    if proves {
+        keep(host, kept);
     }
     finish(host, launch, record, exit, failure.as_ref(), &warnings, began);
     (exit, failure)
+}
+
+fn keep(host: &Host, drill: DrillRecord) {
+    if let Err(failure) = drills::keep(host.state(), &drill) {
+        host.warn(&format!("the drill could not be kept as evidence: {failure}"));
+    }
 }
 
 /// Sends the alert of a drill that failed, and ends the run.
@@ -145,7 +176,7 @@ fn finish(
 ) {
     let name = format!("drill of {}", launch.playbook.name);
     let end = alert::End { playbook: &name, exit, failure, warnings };
-    if !matches!(exit, Exit::Success | Exit::Warnings)
+    if !matches!(exit, Exit::Success | Exit::Warnings | Exit::Usage)
         && let Some(alert) = alert::decide(None, end, host.clock().now())
     {
         let (delivered, detail) = alert::send(host, &alert).told();

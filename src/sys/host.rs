@@ -182,7 +182,8 @@ impl Host {
 
     /// An absolute path: relative ones are taken from the project's root.
     pub fn absolute(&self, path: impl AsRef<Path>) -> PathBuf {
-        let joined = self.project.join(path);
+        // In a drill too, `..` leads out of the project where it really lies.
+        let joined = self.original(&self.project).join(path);
         let mut clean = PathBuf::new();
         for part in joined.components() {
             match part {

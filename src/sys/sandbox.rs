@@ -234,6 +234,9 @@ impl Sandbox {
     pub fn beyond(&self, inside: &Path) -> Option<String> {
         let files = self.files();
         let real = self.original(inside);
+        if let Some((_, why)) = files.copied.unread.iter().find(|(unread, _)| inside.starts_with(unread)) {
+            return Some(why.clone());
+        }
         if files.brought.iter().any(|brought| real.starts_with(brought)) {
             return None;
         }

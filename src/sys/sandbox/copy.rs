@@ -6,9 +6,9 @@ use crate::base::failure::{Code, Failure};
 use crate::base::units;
 use crate::sys::fs;
 use crate::sys::store;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, FileTimes, Metadata};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// Folders, at any depth, that can be made again and would cost much room.
@@ -19,6 +19,8 @@ const OF_ROOT: [&str; 2] = ["target", "logs"];
 const KEPT: [&str; 3] = ["playbooks", "stdlib", "lifeboat.toml"];
 /// More entries than this are no configuration: such a tree is not copied.
 const MOST: usize = 200_000;
+/// How much is copied before it is asked whether to go on, in bytes.
+const CHUNK: u64 = 16 << 20;
 /// How much of the free room a copy may take: who works here must not feel it.
 const SHARE: u64 = 2;
 
@@ -41,6 +43,8 @@ pub(super) struct Copied {
     pub backups: BTreeSet<PathBuf>,
     /// What was left out, as names relative to the project.
     pub left_out: BTreeSet<String>,
+    /// Paths of the sandbox whose originals could not be read, and why.
+    pub unread: BTreeMap<PathBuf, String>,
     /// Paths outside of the project that links lead to.
     pub led_to: Vec<PathBuf>,
     /// Real folders that symbolic links in the sandbox lead to.
@@ -53,6 +57,15 @@ impl Copied {
         self.backups.extend(other.backups);
         self.left_out.extend(other.left_out);
         self.linked.extend(other.linked);
+        self.unread.extend(other.unread);
+    }
+}
+
+impl Copied {
+    /// Notes what could not be read. What needs it cannot be rehearsed; the rest can.
+    fn leave_unread(&mut self, name: String, to: &Path, failure: &Failure) {
+        self.left_out.insert(format!("{name} (cannot be read)"));
+        self.unread.insert(to.to_path_buf(), failure.to_string());
     }
 }
 
@@ -92,17 +105,38 @@ impl Taking<'_> {
         if let Some(parent) = to.parent() {
             fs::create_dir(parent)?;
         }
+        let mut unread = Vec::new();
         for item in &list.items {
             self.cancel.check()?;
-            self.make(item, &mut list.copied)?;
+            match (self.make(item, &mut list.copied), item) {
+                (Ok(()), _) => {}
+                (Err(failure), Item::File { from, to } | Item::Backup { from, to })
+                    if File::open(from).is_err() =>
+                {
+                    unread.push((from, to, failure));
+                }
+                (Err(failure), _) => return Err(failure),
+            }
+        }
+        for (from, to, failure) in unread {
+            let _ = std::fs::remove_file(to);
+            list.copied.leave_unread(self.shown(from), to, &failure);
         }
         Ok(list.copied)
     }
 
     fn dir(&self, from: &Path, to: &Path, list: &mut List) -> Result<(), Failure> {
         self.cancel.check()?;
-        let entries = std::fs::read_dir(from).map_err(|error| Failure::io("list", from, &error))?;
-        let backups = names_of_backups(from)?;
+        let entries = match std::fs::read_dir(from) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && from != self.project => {
+                let failure = Failure::io("list", from, &error);
+                list.copied.leave_unread(self.shown(from), to, &failure);
+                return Ok(());
+            }
+            entries => entries.map_err(|error| Failure::io("list", from, &error))?,
+        };
+        // Where a backup cannot be looked at, its folder is copied as any other, and says so when that file is read.
+        let backups = names_of_backups(from).unwrap_or_default();
         if !backups.is_empty() {
             list.copied.backups.insert(to.to_path_buf());
         }
@@ -245,7 +279,7 @@ impl Taking<'_> {
             }
             Item::Link { to, leads } => std::os::unix::fs::symlink(leads, to)
                 .map_err(|error| Failure::io("make the link", to, &error)),
-            Item::File { from, to } => file(from, to),
+            Item::File { from, to } => file(from, to, self.cancel),
             Item::Backup { from, to } => self.backup(from, to, copied),
         }
     }
@@ -256,7 +290,7 @@ impl Taking<'_> {
             return Ok(());
         }
         if self.programs_run {
-            return file(from, to);
+            return file(from, to, self.cancel);
         }
         if std::fs::hard_link(from, to).is_ok() {
             return Ok(());
@@ -281,14 +315,19 @@ fn names_of_backups(dir: &Path) -> Result<BTreeSet<String>, Failure> {
 }
 
 /// Copies a file with its permissions and times.
-fn file(from: &Path, to: &Path) -> Result<(), Failure> {
-    let copied = std::fs::copy(from, to).and_then(|_| {
-        let metadata = std::fs::metadata(from)?;
+fn file(from: &Path, to: &Path, cancel: &Cancel) -> Result<(), Failure> {
+    let copied = File::open(from).and_then(|source| {
+        let metadata = source.metadata()?;
+        let mut copy = File::create(to)?;
+        // A large file must not keep the end waiting that somebody asks for.
+        while cancel.check().is_ok() && std::io::copy(&mut (&source).take(CHUNK), &mut copy)? > 0 {}
+        std::fs::set_permissions(to, metadata.permissions())?;
         let times = FileTimes::new().set_modified(metadata.modified()?).set_accessed(metadata.accessed()?);
         // A copy of a file that may not be written may not be opened for writing either; its time matters less.
         let _ = File::options().write(true).open(to).and_then(|file| file.set_times(times));
         Ok(())
     });
+    cancel.check()?;
     match copied {
         // Somebody works here: what is gone by now is not copied.
         Err(error) if error.kind() == ErrorKind::NotFound && !from.exists() => Ok(()),

@@ -36,6 +36,7 @@ fn the_verdict_is_the_documented_contract() {
               "tables": 1
             }
           ],
+          "doubts": [],
           "event": "drilled",
           "millis": "MILLIS",
           "not_rehearsed": [],
@@ -58,6 +59,7 @@ fn the_verdict_is_the_documented_contract() {
               "reached_millis": "MILLIS"
             }
           ],
+          "ran": [],
           "reasons": [],
           "result": "passed",
           "sandbox_millis": "MILLIS",
@@ -218,4 +220,52 @@ fn a_drill_is_no_dry_run() {
         hint: `lifeboat run work --dry-run` shows what the playbook would do; a drill does it, in a sandbox.
     "#]]
     .assert_eq(&ran.stderr);
+}
+
+#[test]
+fn a_mistake_of_the_command_line_is_no_drill() {
+    let database = shop();
+    let receiver = Receiver::new();
+    let project = backed_up(&database).env("BACKUP_WEBHOOK_URL", receiver.url());
+    project.run(&["drill", "restore"]).exits(2).says("error: there is nothing to restore\n");
+    project.run(&["drill", "restore", "--list"]).exits(2).says(
+        "error: nothing was rehearsed: no action was carried out\n\
+         hint: Give the parameters with which the playbook does something.\n",
+    );
+    for words in [["rollback", "latest"], ["cleanup", "--all"]] {
+        let calls = if words[0] == "rollback" { "rollback" } else { "kept_files" };
+        let ran = project.run(&["drill", words[0], words[1]]).exits(2);
+        assert_eq!(
+            ran.stderr,
+            format!(
+                "error: `{0}` cannot be drilled: it calls `{calls}`\n\
+                 caused by: it works on what earlier runs have kept, and a sandbox has no earlier runs\n\
+                 hint: See what it would do: `lifeboat run {0} --dry-run`.\n",
+                words[0]
+            )
+        );
+    }
+    assert_eq!(receiver.bodies(), [Value::Null; 0]);
+    assert_eq!(drills::all(&project.at(".lifeboat")).unwrap(), []);
+}
+
+#[test]
+fn a_drill_that_could_not_begin_is_kept_as_failed() {
+    let project = TestProject::new().playbook("pack", r#"step "Pack" { gzip("lifeboat.toml"); }"#);
+    project.run(&["drill", "pack"]).exits(0);
+    std::fs::File::create(project.at("huge.img")).unwrap().set_len(1 << 43).unwrap();
+    project.run(&["drill", "pack"]).exits(5);
+    let kept = drills::newest(&project.at(".lifeboat"), "pack").unwrap();
+    assert_eq!(kept.verdict.result, lifeboat::base::drill::Passed::Failed);
+    assert!(kept.verdict.reasons[0].contains("there is no room for a scratch copy"), "{kept:?}");
+}
+
+#[test]
+fn a_drill_that_did_nothing_hides_no_better_one() {
+    let project = TestProject::new().playbook("work", r#"step "Pack" { gzip("lifeboat.toml"); }"#);
+    project.run(&["drill", "work"]).exits(0);
+    let proved = drills::newest(&project.at(".lifeboat"), "work").unwrap();
+    let project = project.playbook("work", r#"step "Stop" { exec(["touch", "x"]); }"#);
+    project.run(&["drill", "work"]).exits(5);
+    assert_eq!(drills::newest(&project.at(".lifeboat"), "work").unwrap(), proved);
 }

@@ -78,3 +78,39 @@ fn every_playbook_that_can_be_drilled_passes() {
     }
     nothing_is_left(&project);
 }
+
+#[test]
+fn a_relative_folder_above_the_project_is_the_real_one_s_copy() {
+    let outer = TestProject::new();
+    let database = shop();
+    let name = format!("../{}-bk", outer.path().file_name().unwrap().to_string_lossy());
+    let dir = outer.path().with_file_name(&name[3..]);
+    let project = TestProject::new().database(&database).env("BACKUP_DIR", name);
+    back_up(&project);
+    let ran = project.run(&["--json", "drill", "backup_database"]);
+    let backups = std::fs::read_dir(&dir).unwrap().count();
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(found(&verdict(&ran)), ("passed".to_owned(), vec![], vec![]), "{}", ran.stderr);
+    assert!(backups > 0);
+}
+
+#[test]
+fn what_cannot_be_read_is_left_out_and_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let project = TestProject::new()
+        .file("a.txt", "a")
+        .file("private/key", "k")
+        .file("secret.txt", "s")
+        .playbook("pack", r#"step "Pack" { gzip("a.txt"); }"#)
+        .playbook("secret", r#"step "Pack" { gzip("secret.txt"); } step "Other" { gzip("a.txt"); }"#);
+    let none = std::fs::Permissions::from_mode(0);
+    std::fs::set_permissions(project.at("private"), none.clone()).unwrap();
+    std::fs::set_permissions(project.at("secret.txt"), none).unwrap();
+    let ran = project.run_as_nobody(&["--json", "drill", "pack"]);
+    let told = verdict(&ran);
+    assert_eq!(found(&told), ("passed".to_owned(), vec![], vec![]), "{}", ran.stderr);
+    let note = "the copy of the project went without private (cannot be read), secret.txt (cannot be read)";
+    assert!(told["notes"].as_array().unwrap().iter().any(|one| one == note), "{told}");
+    let ran = project.run_as_nobody(&["--json", "drill", "secret"]);
+    assert_ne!(found(&verdict(&ran)).0, "passed");
+}
