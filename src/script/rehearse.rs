@@ -135,6 +135,17 @@ fn in_sandbox(
 
     let mut warnings = rehearsal.warnings();
     warnings.extend(session.warnings());
+    // A mistake of the command line is none of the playbook, as long as nothing was done.
+    let mistake = match &result {
+        Err(failure) if failure.code.exit() == Exit::Usage && !rehearsal.has_acted() => Some(failure.clone()),
+        Ok(_) => rehearsal.did_nothing(),
+        Err(_) => None,
+    };
+    if let Some(failure) = mistake.filter(|_| sandbox.broken().is_none()) {
+        sandbox.end();
+        finish(host, launch, record, Exit::Usage, Some(&failure), &warnings, began);
+        return (Exit::Usage, Some(failure));
+    }
     let verdict =
         rehearsal.verdict(Ended { took, failure: result.as_ref().err(), warnings: &warnings }, &sandbox);
     let (exit, failure) = drill::end(&verdict, result.err(), !warnings.is_empty());
