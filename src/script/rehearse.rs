@@ -160,7 +160,7 @@ fn in_sandbox(
     // everything was captured.
     let is_empty = !rehearsal.has_acted() && drills::newest(host.state(), &launch.playbook.name).is_some();
     let proves = failure.as_ref().map_or(!is_empty, |failure| {
-        !drill::was_broken_off(failure) && !(is_empty && failure.step.is_none() && failure.at.is_none())
+        !drill::was_broken_off(failure) && (!is_empty || failure.step.is_some() || failure.at.is_some())
     });
     if proves {
         keep(host, kept);

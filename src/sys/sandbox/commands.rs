@@ -204,7 +204,7 @@ fn is_path(value: &str) -> bool {
 }
 
 /// Whether a path begins in the home folder of somebody by name; `~` alone is the drill's own.
-fn someone_s_home(path: &String) -> bool {
+fn someone_s_home(path: &str) -> bool {
     path.strip_prefix('~').is_some_and(|rest| rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
 }
 
@@ -251,7 +251,7 @@ fn paths(arg: &str, runs_shell: bool) -> Vec<String> {
             None => true,
             // `-I/usr/include`
             Some(c) if c.is_ascii_alphanumeric() => at == 2 && bytes[0] == b'-',
-            Some(c) => !"._-/".contains(c) && !c.is_alphanumeric(),
+            Some(c) => !"._-/~".contains(c) && !c.is_alphanumeric(),
         };
         let blank = |c: Option<char>| c.is_some_and(char::is_whitespace);
         let divides = !runs_shell && blank(before) && blank(arg[at + 1..].chars().next());
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(paths("/", false), ["/"]);
         assert_eq!(paths("--root=/", false), ["/"]);
         assert_eq!(paths("rm -rf / x", true), ["/"]);
-        assert!(someone_s_home(&"~root/x".to_owned()) && !someone_s_home(&"~/x".to_owned()));
+        assert!(someone_s_home("~root/x") && !someone_s_home("~/x"));
     }
 
     #[test]
