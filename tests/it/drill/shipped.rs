@@ -103,7 +103,7 @@ fn what_cannot_be_read_is_left_out_and_told() {
         .file("secret.txt", "s")
         .playbook("pack", r#"step "Pack" { gzip("a.txt"); }"#)
         .playbook("secret", r#"step "Pack" { gzip("secret.txt"); } step "Other" { gzip("a.txt"); }"#);
-    let none = std::fs::Permissions::from_mode(0);
+    let none = std::fs::Permissions::from_mode(0o000);
     std::fs::set_permissions(project.at("private"), none.clone()).unwrap();
     std::fs::set_permissions(project.at("secret.txt"), none).unwrap();
     let ran = project.run_as_nobody(&["--json", "drill", "pack"]);
