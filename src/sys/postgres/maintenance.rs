@@ -50,9 +50,11 @@ impl Standing {
         self.connection_limit == INVALID_LIMIT
     }
 
-    /// Whether it has a mark and is not the very database that the mark speaks of.
+    /// Whether it has a mark, is not the very database that the mark speaks of, and still has a name that a run gave it: one
+    /// that somebody renamed is theirs.
     pub fn is_removable(&self) -> bool {
-        self.mark.as_ref().is_some_and(|mark| mark.database != self.name)
+        let is_named_so = ["_before_", "_undone_", "_staging_"].iter().any(|part| self.name.contains(part));
+        is_named_so && self.mark.as_ref().is_some_and(|mark| mark.database != self.name)
     }
 }
 
