@@ -182,6 +182,11 @@ fn what_reaches_beyond_the_database_is_refused_with_its_line() {
         "ALTER SYSTEM SET log_statement = 'all';",
         "GRANT pg_execute_server_program TO PUBLIC;",
         "CREATE SUBSCRIPTION s CONNECTION 'host=evil' PUBLICATION p;",
+        "SELECT pg_catalog.set_config('standard_conforming_strings', 'off', false);",
+        "SELECT pg_catalog.lo_export(1, '/tmp/owned');",
+        "DO $$ BEGIN END $$;",
+        "COMMIT AND CHAIN;",
+        "ALTER SUBSCRIPTION s ENABLE;",
     ] {
         let file = with_statement(&project, sql);
         let told = refused(&project, &shop, &[&file]);
@@ -299,7 +304,8 @@ fn an_error_of_the_server_names_line_and_statement() {
         "CREATE TABLE public.b (\n  x int,\n  y no_such_type\n);",
         "CREATE TABLE public.b (x int);\nALTER TABLE public.b ADD CONSTRAINT c CHECK (x > 'secret');",
         "CREATE TABLE public.b (x int NOT NULL);\nCOPY public.b (x) FROM stdin;\n1\n\\N\n2\n\\.",
-        "DO $$ BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;",
+        "CREATE FUNCTION public.full() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'could not extend file: No space left on device' \
+         USING ERRCODE = 'disk_full'; END $$;\nINSERT INTO public.a VALUES (public.full());",
         // As in dumps, names are looked up nowhere.
         "SELECT pg_catalog.set_config('search_path', '', false);\nCREATE FUNCTION public.twice(a int) RETURNS int LANGUAGE sql \
          IMMUTABLE AS $$ SELECT helper(a) $$;\nCREATE TABLE public.b (x int);\nINSERT INTO public.b VALUES (1);\n\
