@@ -146,6 +146,13 @@ pub struct Verdict {
     pub steps: Vec<DrilledStep>,
     /// What was not rehearsed.
     pub not_rehearsed: Vec<NotRehearsed>,
+    /// Programs that really ran, as command lines: what they reached is not controlled.
+    #[serde(default)]
+    pub ran: Vec<String>,
+    /// What else keeps a pass from being a whole one: tolerated failures, warnings, objectives of the header that are not
+    /// proven.
+    #[serde(default)]
+    pub doubts: Vec<String>,
     /// Scratch servers.
     pub servers: Vec<StoodIn>,
     /// Restored data.

@@ -15,9 +15,10 @@ use std::time::Duration;
 /// Rehearse a playbook for real, in a sandbox
 ///
 /// The very same playbook runs, in a scratch copy of the project, with scratch PostgreSQL servers in place of the real ones.
-/// Production is never touched, and nothing is announced. Databases are as their newest intact backups have them, or, with
+/// Lifeboat itself touches nothing of production, and announces nothing. Databases are as their newest intact backups have them, or, with
 /// `drill: #{ start: "empty" }` in the header, everything is lost but the backups. Programs are run only if the header lists
-/// them: `drill: #{ run: ["npm"] }`. Folders that can be made again, such as `node_modules` and `.git`, are not copied.
+/// them: `drill: #{ run: ["npm"] }`. They get the scratch server's address in their environment and in `.env` files; what they
+/// reach beyond that is not controlled, so a drill in which one ran passes in part at most, and says so. Folders that can be made again, such as `node_modules` and `.git`, are not copied.
 ///
 /// The verdict on stdout names what was not rehearsed, the time of each step, the recovery time, and the age of the restored
 /// data. Objectives are 30 minutes and 1 hour; those of the header (`rto: "30m"`, `rpo: "1h"`) fail the drill when they are
@@ -25,7 +26,7 @@ use std::time::Duration;
 ///
 /// With `--json`: the events of the run as JSON lines; the last but one is `drilled`, with `result` (`passed`,
 /// `passed_in_part` or `failed`), `reasons`, `start`, `millis` (the recovery time; a lower bound if `at_least`),
-/// `sandbox_millis`, `steps`, `not_rehearsed` (`what`, `step`, `why`), `servers`, `data` (`database`, `backup`,
+/// `sandbox_millis`, `steps`, `not_rehearsed` (`what`, `step`, `why`), `ran`, `doubts`, `servers`, `data` (`database`, `backup`,
 /// `recovery_point`, `age_millis`, `by_playbook`, `tables`, `rows`), `objectives` (`name`, `limit_millis`,
 /// `reached_millis`, `met`, `binding`), `announced` and `notes`.
 #[derive(Debug, clap::Args)]
@@ -62,6 +63,9 @@ pub fn text(verdict: &Verdict, playbook: &str, paint: Paint) -> String {
     for reason in &verdict.reasons {
         text += &format!("  {} {reason}\n", paint.error("failed:"));
     }
+    for doubt in &verdict.doubts {
+        text += &format!("  {} {doubt}\n", paint.warning("in part:"));
+    }
     let objective = |name: &str| verdict.objectives.iter().find(|one| one.name == name).map(judged);
     let beside = |name: &str| objective(name).map(|judged| format!("  ({judged})")).unwrap_or_default();
     text += &format!("  recovery time   {}{}\n", recovery_time(verdict), beside("recovery time"));
@@ -85,6 +89,8 @@ pub fn text(verdict: &Verdict, playbook: &str, paint: Paint) -> String {
         format!("{}{step}: {}", one.what, one.why)
     });
     section("Not rehearsed", missing.collect());
+    let ran = verdict.ran.iter();
+    section("Really ran", ran.map(|line| format!("{line}: what it reached is not controlled")).collect());
     section("Data", verdict.data.iter().map(data).collect());
     let servers = verdict.servers.iter();
     section(

@@ -54,6 +54,8 @@ pub struct Ended<'a> {
     pub took: Duration,
     /// What ended it early.
     pub failure: Option<&'a Failure>,
+    /// What it warned of.
+    pub warnings: &'a [String],
 }
 
 impl Rehearsal {
@@ -86,7 +88,13 @@ impl Rehearsal {
         let terms = sandbox.terms();
         let millis = millis(ended.took);
         let broken = sandbox.broken();
-        let at_least = !seen.not_rehearsed.is_empty() || ended.failure.is_some() || broken.is_some();
+        let mut not_rehearsed = seen.not_rehearsed.clone();
+        not_rehearsed.extend(sandbox.without_rights().iter().map(|role| NotRehearsed {
+            what: format!("the rights of `{role}`"),
+            step: String::new(),
+            why: "no backup tells what that role may do: in the drill it was a superuser".to_owned(),
+        }));
+        let at_least = !not_rehearsed.is_empty() || ended.failure.is_some() || broken.is_some();
         let objectives = objectives(terms, millis, at_least, &seen.data);
         let mut reasons = Vec::new();
         if let Some(failure) = broken {
@@ -105,7 +113,10 @@ impl Rehearsal {
             reasons.push("nothing was rehearsed: no action was carried out".to_owned());
         }
         reasons.extend(objectives.iter().filter(|one| one.binding && one.met == Some(false)).map(missed));
-        let result = match (reasons.is_empty(), seen.not_rehearsed.is_empty()) {
+        let ran = sandbox.ran();
+        let doubts = doubts(&seen, ended.warnings, &objectives);
+        let is_whole = not_rehearsed.is_empty() && ran.is_empty() && doubts.is_empty();
+        let result = match (reasons.is_empty(), is_whole) {
             (false, _) => Passed::Failed,
             (true, false) => Passed::PassedInPart,
             (true, true) => Passed::Passed,
@@ -118,7 +129,9 @@ impl Rehearsal {
             at_least,
             sandbox_millis: self::millis(sandbox.idle()),
             steps: seen.steps.clone(),
-            not_rehearsed: seen.not_rehearsed.clone(),
+            not_rehearsed,
+            ran,
+            doubts,
             servers: sandbox.stood_in(),
             data: seen.data.clone(),
             objectives,
@@ -232,6 +245,22 @@ fn objectives(terms: &Terms, took: u64, at_least: bool, data: &[RestoredData]) -
         objective("recovery time", terms.rto, RTO, Some(took), at_least),
         objective("recovery point", terms.rpo, RPO, oldest, false),
     ]
+}
+
+/// Why what passed may not be called a whole pass.
+fn doubts(seen: &Seen, warnings: &[String], objectives: &[Objective]) -> Vec<String> {
+    let tolerated = seen.steps.iter().filter(|step| step.outcome == Outcome::Tolerated);
+    let mut doubts: Vec<String> =
+        tolerated.clone().map(|step| format!("step `{}` failed, and the run went on", step.step)).collect();
+    let is_told =
+        |warning: &&String| tolerated.clone().any(|step| warning.starts_with(&format!("{}: ", step.step)));
+    doubts.extend(warnings.iter().filter(|warning| !is_told(warning)).map(|text| format!("warning: {text}")));
+    doubts.extend(objectives.iter().filter(|one| one.binding && one.met.is_none()).map(|one| {
+        let limit = units::duration(Duration::from_millis(one.limit_millis));
+        let how = if one.reached_millis.is_some() { "proven" } else { "measured" };
+        format!("that the {} is at most {limit} was not {how}", one.name)
+    }));
+    doubts
 }
 
 fn missed(objective: &Objective) -> String {

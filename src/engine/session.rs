@@ -210,6 +210,7 @@ impl Session {
         plan: &Plan<A::Output>,
         run: &LiveRun,
     ) -> Result<A::Output, Failure> {
+        self.check_inside(&plan.needs, A::NAME)?;
         for target in &plan.locks {
             self.lock(target, run)?;
         }
@@ -318,6 +319,20 @@ impl Session {
             return Err(Failure::new(Code::Unknown, message));
         }
         Ok(())
+    }
+
+    /// Refuses, in a drill, what would write outside of the sandbox. Paths are mapped where they enter; this is the second
+    /// wall, for the one that was forgotten.
+    fn check_inside(&self, needs: &[Need], verb: &str) -> Result<(), Failure> {
+        let Some(sandbox) = self.host.sandbox() else { return Ok(()) };
+        let outside = needs.iter().find_map(|need| match need {
+            Need::Write(path) | Need::Restore(path) if !sandbox.keeps(path) => Some(path),
+            _ => None,
+        });
+        let Some(path) = outside else { return Ok(()) };
+        let path = self.host.shown(path);
+        Err(Failure::new(Code::Policy, format!("`{verb}` would change `{path}` in a drill"))
+            .caused_by("it lies outside of the sandbox, and a drill changes nothing there"))
     }
 
     /// Begins a step inside those that are open.

@@ -113,7 +113,8 @@ fn in_sandbox(
 
     let mut warnings = rehearsal.warnings();
     warnings.extend(session.warnings());
-    let verdict = rehearsal.verdict(Ended { took, failure: result.as_ref().err() }, &sandbox);
+    let verdict =
+        rehearsal.verdict(Ended { took, failure: result.as_ref().err(), warnings: &warnings }, &sandbox);
     let (exit, failure) = drill::end(&verdict, result.err(), !warnings.is_empty());
     // What is said must be so: the sandbox is gone before the verdict is told.
     sandbox.end();

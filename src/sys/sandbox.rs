@@ -46,8 +46,30 @@ pub struct Sandbox {
     files: Mutex<Files>,
     servers: Mutex<Vec<Server>>,
     idle: Mutex<Duration>,
+    /// Command lines of programs that really ran.
+    ran: Mutex<Vec<String>>,
     broken: Mutex<Option<Failure>>,
     folder: Mutex<Option<Folder>>,
+}
+
+/// Device files that are the same everywhere. What else is below `/dev` may be a disk, or files: `/dev/shm`.
+const DEVICES: [&str; 8] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/stdin",
+    "/dev/stdout",
+    "/dev/stderr",
+    "/dev/tty",
+    "/dev/urandom",
+    "/dev/random",
+];
+
+/// Whether a path names a device that does no harm, or a file that a program was given open.
+fn is_device(path: &Path) -> bool {
+    let is_open_file = path
+        .strip_prefix("/dev/fd")
+        .is_ok_and(|rest| rest.to_str().is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit())));
+    is_open_file || DEVICES.iter().any(|device| path == Path::new(device))
 }
 
 /// What is known of the copied files.
@@ -82,6 +104,7 @@ impl Sandbox {
             files: Mutex::default(),
             servers: Mutex::default(),
             idle: Mutex::default(),
+            ran: Mutex::default(),
             broken: Mutex::default(),
             folder: Mutex::new(Some(folder)),
         };
@@ -146,7 +169,7 @@ impl Sandbox {
 
     /// Where an absolute path of the real machine lies in the sandbox; what lies there already stays where it is.
     pub fn inside(&self, path: &Path) -> PathBuf {
-        if path.starts_with(&self.root) || path.starts_with("/dev") {
+        if path.starts_with(&self.root) || is_device(path) {
             return path.to_path_buf();
         }
         for (real, copy) in [(&self.state, self.state()), (&self.project, self.project())] {
@@ -156,6 +179,17 @@ impl Sandbox {
         }
         let rest: PathBuf = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         self.outside().join(rest)
+    }
+
+    /// Whether writing at `path` stays in the sandbox, with links followed. A link to a file counts as what it is: files
+    /// are replaced and removed, never written into.
+    pub fn keeps(&self, path: &Path) -> bool {
+        let real = match (path.parent(), path.file_name()) {
+            (Some(dir), Some(name)) if path.is_symlink() && !path.is_dir() => fs::resolved(dir).join(name),
+            _ => fs::resolved(path),
+        };
+        let climbs = real.components().any(|part| part == Component::ParentDir);
+        is_device(path) || (!climbs && real.starts_with(fs::resolved(&self.root)))
     }
 
     /// The path of the real machine that a path in the sandbox stands for; any other path stands for itself.
@@ -248,6 +282,24 @@ impl Sandbox {
     /// The scratch servers and what they stood in for.
     pub fn stood_in(&self) -> Vec<StoodIn> {
         self.servers().iter().map(Server::told).collect()
+    }
+
+    /// Roles of the scratch servers that no backup tells the rights of: they were superusers.
+    pub fn without_rights(&self) -> Vec<String> {
+        self.servers().iter().flat_map(|server| server.without_rights.clone()).collect()
+    }
+
+    fn note_run(&self, line: String) {
+        let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
+        if !ran.contains(&line) {
+            ran.push(line);
+        }
+    }
+
+    /// Command lines of the programs that really ran, each once. What they reach beside the databases that they are told
+    /// of is up to them.
+    pub fn ran(&self) -> Vec<String> {
+        self.ran.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is to be known about the scratch servers.

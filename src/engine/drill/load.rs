@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 /// Restores backups into the scratch servers of a drill.
 pub struct FromBackups {
-    session: Session,
+    host: Arc<Host>,
+    run: LiveRun,
     rehearsal: Arc<Rehearsal>,
 }
 
@@ -27,22 +28,29 @@ impl FromBackups {
     pub fn new(host: Host, run: LiveRun, rehearsal: Arc<Rehearsal>, events: Events) -> Self {
         let host = Arc::new(host);
         host.listen(Arc::new(Preparing(events)));
+        Self { host, run, rehearsal }
+    }
+
+    /// A session for one load. It does not outlive it: the playbook is to get the locks that it takes.
+    fn session(&self) -> Session {
+        let sandbox = self.host.sandbox();
         let mut grants = Grants::default();
-        grants.read.extend(host.sandbox().iter().flat_map(|sandbox| sandbox.linked()));
-        grants.write.extend(host.sandbox().map(|sandbox| sandbox.root().to_path_buf()));
-        Self { session: Session::drill(host, Policy::new(grants), run), rehearsal }
+        grants.read.extend(sandbox.iter().flat_map(|sandbox| sandbox.linked()));
+        grants.write.extend(sandbox.map(|sandbox| sandbox.root().to_path_buf()));
+        Session::drill(self.host.clone(), Policy::new(grants), self.run.clone())
     }
 }
 
 impl Loader for FromBackups {
     fn load(&self, to: &Settings, backups: &[Found]) -> Result<(), Failure> {
         let mut damaged = Vec::new();
+        let session = self.session();
         for found in backups {
             let (backup, settings) = (found.backup.path.clone(), to.clone());
             let restore = Restore { backup, settings, options: RestoreOptions::default() };
-            match self.session.perform(&restore, None) {
+            match session.perform(&restore, None) {
                 Ok(Later::Now(restored)) => {
-                    let data = data(self.session.host().began().fixed_offset(), &restored, false);
+                    let data = data(self.host.began().fixed_offset(), &restored, false);
                     self.rehearsal.restored(&found.backup.path, data);
                     return Ok(());
                 }

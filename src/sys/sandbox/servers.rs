@@ -23,6 +23,8 @@ use std::time::Instant;
 
 /// Databases that every server has. They are never filled.
 const OF_SERVER: [&str; 3] = ["postgres", "template0", "template1"];
+/// Where programs reach scratch servers.
+const LOOPBACK: &str = "127.0.0.1";
 /// The role that scratch servers begin with.
 const SUPERUSER: &str = "postgres";
 
@@ -47,6 +49,8 @@ pub(super) struct Server {
     /// Databases that are there or need not be.
     databases: BTreeSet<String>,
     roles: BTreeSet<String>,
+    /// Roles whose rights no backup tells.
+    pub without_rights: Vec<String>,
     pub notes: Vec<String>,
 }
 
@@ -116,7 +120,7 @@ impl Sandbox {
         let ours = self.server(host, settings, &backups)?;
         let administrator =
             Settings { user: SUPERUSER.to_owned(), options: None, ..ours.with_database(SUPERUSER) };
-        let name = settings.server();
+        let name = self.name_of(settings);
         let is_new = |of: &dyn Fn(&mut Server) -> &mut BTreeSet<String>, key: &str| {
             let mut servers = self.servers();
             servers
@@ -126,12 +130,11 @@ impl Sandbox {
         };
         if is_new(&|server| &mut server.roles, &settings.user) {
             let session = connect(host, &administrator)?;
-            let note = self.make_role(&session, &settings.user, backups.first())?;
-            let mut servers = self.servers();
-            servers
-                .iter_mut()
-                .filter(|server| server.named == name)
-                .for_each(|server| server.notes.extend(note.clone()));
+            if !self.make_role(&session, &settings.user, backups.first())? {
+                let mut servers = self.servers();
+                let ours = servers.iter_mut().filter(|server| server.named == name);
+                ours.for_each(|server| server.without_rights.push(settings.user.clone()));
+            }
         }
         let database = settings.database.as_str();
         if self.terms.start == Start::Latest
@@ -149,10 +152,17 @@ impl Sandbox {
         Ok(ours)
     }
 
+    /// The server that settings name; those of an `.env` that was led to a scratch server name the real one still.
+    fn name_of(&self, settings: &Settings) -> String {
+        let servers = self.servers();
+        let is_it = |server: &&Server| settings.host == LOOPBACK && settings.port == server.cluster.port();
+        servers.iter().find(is_it).map_or_else(|| settings.server(), |server| server.named.clone())
+    }
+
     /// Starts the scratch server if it does not run yet; the same settings on it.
     fn server(&self, host: &Host, settings: &Settings, backups: &[Found]) -> Result<Settings, Failure> {
+        let name = self.name_of(settings);
         let mut servers = self.servers();
-        let name = settings.server();
         let at = match servers.iter().position(|server| server.named == name) {
             Some(at) => at,
             None => {
@@ -190,6 +200,7 @@ impl Sandbox {
                     system: system.filter(|_| self.terms.start == Start::Latest),
                     databases: BTreeSet::new(),
                     roles: [SUPERUSER.to_owned()].into(),
+                    without_rights: Vec::new(),
                     notes: notes.into_iter().collect(),
                 });
                 servers.len() - 1
@@ -214,14 +225,9 @@ impl Sandbox {
         })
     }
 
-    /// Makes the role that the playbook logs in as, with the rights that the backup's globals tell. Returns what is odd
-    /// about it.
-    fn make_role(
-        &self,
-        session: &Session,
-        user: &str,
-        backup: Option<&Found>,
-    ) -> Result<Option<String>, Failure> {
+    /// Makes the role that the playbook logs in as, with the rights that the backup's globals tell; returns whether
+    /// they do.
+    fn make_role(&self, session: &Session, user: &str, backup: Option<&Found>) -> Result<bool, Failure> {
         let globals = backup.map(|found| store::sidecar(&found.backup.path, ".globals.sql"));
         let globals = globals.map(|path| fs::read_text(&path)).transpose()?.flatten();
         let rights = match globals {
@@ -231,16 +237,13 @@ impl Sandbox {
         let role = ident(user);
         let exists = "SELECT count(*) FROM pg_catalog.pg_roles WHERE rolname = ";
         let exists = session.one(&format!("{exists}{}", literal(user)))?[0].as_deref() == Some("1");
-        let note = rights.is_none().then(|| {
-            format!("no backup tells what the role `{user}` may do: in the drill it was a superuser")
-        });
         if !exists {
             let rights = rights.as_deref().unwrap_or("SUPERUSER");
             session.run(&format!("CREATE ROLE {role} {rights}"))?;
         }
         let password = literal(self.password.expose());
         session.run(&format!("ALTER ROLE {role} LOGIN PASSWORD {password} VALID UNTIL 'infinity'"))?;
-        Ok(note)
+        Ok(rights.is_some())
     }
 
     /// The attributes of a role as the saved globals make it. They stay when the drill begins with what the newest backups

@@ -68,7 +68,13 @@ fn paths_lead_into_the_sandbox_and_back() {
         assert_eq!(scratch.shown(&inside), host.shown(&real));
     }
     assert_eq!(sandbox.inside(host.state()), sandbox.state());
-    assert_eq!(sandbox.inside(Path::new("/dev/null")), Path::new("/dev/null"));
+    for device in ["/dev/null", "/dev/stdout", "/dev/fd/3"] {
+        assert_eq!(sandbox.inside(Path::new(device)), Path::new(device));
+    }
+    for path in ["/dev", "/dev/shm/backups", "/dev/sda", "/dev/fd/3/x", "/dev/null/x"] {
+        assert!(sandbox.inside(Path::new(path)).starts_with(sandbox.root()), "{path}");
+        assert!(!sandbox.keeps(Path::new(path)), "{path}");
+    }
     // What lies outside comes when it is used, and is another file from then on.
     let conf = scratch.absolute(outside.join("x.conf"));
     assert!(!conf.exists());
@@ -134,4 +140,23 @@ fn nothing_but_a_scratch_server_is_reached() {
     let address = Address::parse("http://127.0.0.1:9/").unwrap();
     let failure = http::get(&scratch, &address, &http::Terms::default()).unwrap_err();
     assert_eq!(failure.to_string(), "a drill may not use the network");
+}
+
+#[test]
+fn writing_stays_in_the_sandbox_wherever_links_lead() {
+    let (dir, host) = project();
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::write(elsewhere.join("x"), "x").unwrap();
+    let sandbox = sandbox(&host, Terms::default());
+    let inside = sandbox.project();
+    symlink(&elsewhere, inside.join("folder")).unwrap();
+    symlink(elsewhere.join("x"), inside.join("file")).unwrap();
+    for path in ["notes.txt", "new/deep.txt", "file"] {
+        assert!(sandbox.keeps(&inside.join(path)), "{path}");
+    }
+    for path in ["folder", "folder/x", "folder/new", "new/../../../../x"] {
+        assert!(!sandbox.keeps(&inside.join(path)), "{path}");
+    }
+    assert!(!sandbox.keeps(&elsewhere) && !sandbox.keeps(host.project()));
 }
