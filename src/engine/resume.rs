@@ -35,6 +35,8 @@ pub struct PastAction {
 #[derive(Clone, Debug, Default)]
 struct PastStep {
     done: bool,
+    /// It failed, whether that was tolerated or not.
+    failed: bool,
     value: Option<Value>,
     /// Blocks around it that have a clean-up.
     ensures: Vec<String>,
@@ -103,6 +105,7 @@ impl Past {
                 at.open.retain(|open| open != step);
                 if let Some(known) = self.steps.get_mut(step) {
                     known.done = *outcome == Outcome::Done;
+                    known.failed = !known.done;
                 }
                 // What an attempt before this one planned beyond that is no part of the step any more.
                 if *outcome == Outcome::Done
@@ -201,8 +204,10 @@ impl Past {
         }
     }
 
-    /// The recorded value of a step that need not be done again, and what it warned of: it completed, it acted, and all of that
-    /// still stands.
+    /// The recorded value of a step that need not be done again, and what it warned of: it completed, and all that it did still
+    /// stands. If it did nothing, its value was a decision, such as which backup is restored, and what was decided stays
+    /// decided: a newer backup does not turn the run to it, and `restore` proves again what it restores. A step without a
+    /// value that did nothing is a check, which is made again.
     ///
     /// # Errors
     /// If the world cannot be asked.
@@ -215,7 +220,8 @@ impl Past {
         let within = |other: &String| *other == path || other.starts_with(&below);
         let actions: Vec<&PastAction> =
             self.actions.iter().filter(|(step, _)| within(step)).flat_map(|(_, actions)| actions).collect();
-        if actions.is_empty() {
+        let failed = self.steps.iter().any(|(step, past)| within(step) && past.failed);
+        if failed || (actions.is_empty() && value.is_null()) {
             return Ok(None);
         }
         for action in &actions {
