@@ -66,8 +66,8 @@ struct Reading {
     open: Vec<String>,
     ensures: Vec<String>,
     cleaning: Vec<String>,
-    /// Steps and indices of actions that are planned or going on in this attempt.
-    planned: Vec<(String, usize)>,
+    /// Steps, indices and plans of actions that are planned in this attempt.
+    planned: Vec<(String, usize, Plan<Value>)>,
     begun: BTreeMap<u64, (String, usize)>,
     /// How many actions each step planned in this attempt, of each NAME.
     counts: BTreeMap<(String, String), usize>,
@@ -132,19 +132,20 @@ impl Past {
             What::CleanUpEnded { ensure, .. } => at.cleaning.retain(|open| open != ensure),
             What::Planned { action, step, plan, .. } => {
                 let index = self.place(at, step, action, plan);
-                at.planned.push((step.clone(), index));
+                at.planned.push((step.clone(), index, plan.clone()));
             }
             What::ActionBegun { action, number, summary } => {
                 self.last_number = self.last_number.max(*number);
-                let named = |(step, index): &(String, usize)| {
-                    self.actions.get(step).and_then(|actions| actions.get(*index)).is_some_and(|known| {
-                        known.name == *action && (summary.is_empty() || known.plan.summary == *summary)
-                    })
+                let named = |(step, index, plan): &(String, usize, Plan<Value>)| {
+                    let known = self.actions.get(step).and_then(|actions| actions.get(*index));
+                    known.is_some_and(|known| known.name == *action)
+                        && (summary.is_empty() || plan.summary == *summary)
                 };
                 // An action is begun right after it was planned; one that was refused in between left its plan behind.
                 let Some(position) = at.planned.iter().rposition(named) else { return };
-                let (step, index) = at.planned.remove(position);
+                let (step, index, plan) = at.planned.remove(position);
                 if let Some(known) = self.actions.get_mut(&step).and_then(|actions| actions.get_mut(index)) {
+                    known.plan = plan;
                     known.begun = true;
                     known.number = *number;
                     known.output = None;
@@ -248,10 +249,9 @@ impl Past {
         let open = |action: &PastAction| action.name == name && !action.claimed;
         let actions = self.actions.get_mut(step)?;
         let same = plan.and_then(|plan| {
-            actions
-                .iter()
-                .position(|action| open(action) && action.plan.summary == plan.summary)
-                .or_else(|| actions.iter().position(|action| open(action) && is_same(&action.plan, plan)))
+            let position = |is: &dyn Fn(&PastAction) -> bool| actions.iter().position(|a| open(a) && is(a));
+            position(&|action| is_same(&action.plan, plan) && action.plan.summary == plan.summary)
+                .or_else(|| position(&|action| is_same(&action.plan, plan)))
         });
         let index = match same {
             Some(index) => index,
@@ -346,8 +346,12 @@ pub fn typed<O: serde::de::DeserializeOwned>(plan: &Plan<Value>) -> Option<Plan<
     serde_json::from_value(serde_json::to_value(plan).ok()?).ok()
 }
 
-/// Whether two plans are about the same: their summaries say so, or they take the same locks and need the same.
+/// Whether two plans are about the same: their identities say so; without them their summaries, or that they take the same
+/// locks and need the same.
 fn is_same(a: &Plan<Value>, b: &Plan<Value>) -> bool {
+    if let (Some(a), Some(b)) = (&a.identity, &b.identity) {
+        return a == b;
+    }
     a.summary == b.summary
         || (a.effect == b.effect && !a.locks.is_empty() && a.locks == b.locks && a.needs == b.needs)
 }
