@@ -13,8 +13,9 @@ use crate::sys::signals;
 /// Go on with a run that failed, was interrupted or killed
 ///
 /// Its playbook runs again, with the parameters, the names and the time of the run, in the same record. A step is kept if it
-/// was completed, did something, and all that it did still stands; within other steps the same holds for each action. What
-/// only looks is done again, and so are programs, unless `exec` was told `done_if`. Secrets are looked up again.
+/// was completed and all that it did still stands; within other steps the same holds for each action. A step that only
+/// looked keeps its value: what was decided, such as which backup is restored, stays decided; without a value it is done
+/// again. So are programs, unless `exec` was told `done_if`. Secrets are looked up again.
 ///
 /// Where nobody can tell whether something was done, the run stops with exit code 6: look at it, then say `--redo` or `--trust`.
 #[derive(Debug, clap::Args)]

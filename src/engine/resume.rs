@@ -35,6 +35,8 @@ pub struct PastAction {
 #[derive(Clone, Debug, Default)]
 struct PastStep {
     done: bool,
+    /// It failed, whether that was tolerated or not.
+    failed: bool,
     value: Option<Value>,
     /// Blocks around it that have a clean-up.
     ensures: Vec<String>,
@@ -64,8 +66,8 @@ struct Reading {
     open: Vec<String>,
     ensures: Vec<String>,
     cleaning: Vec<String>,
-    /// Steps and indices of actions that are planned or going on in this attempt.
-    planned: Vec<(String, usize)>,
+    /// Steps, indices and plans of actions that are planned in this attempt.
+    planned: Vec<(String, usize, Plan<Value>)>,
     begun: BTreeMap<u64, (String, usize)>,
     /// How many actions each step planned in this attempt, of each NAME.
     counts: BTreeMap<(String, String), usize>,
@@ -103,6 +105,7 @@ impl Past {
                 at.open.retain(|open| open != step);
                 if let Some(known) = self.steps.get_mut(step) {
                     known.done = *outcome == Outcome::Done;
+                    known.failed = !known.done;
                 }
                 // What an attempt before this one planned beyond that is no part of the step any more.
                 if *outcome == Outcome::Done
@@ -129,19 +132,20 @@ impl Past {
             What::CleanUpEnded { ensure, .. } => at.cleaning.retain(|open| open != ensure),
             What::Planned { action, step, plan, .. } => {
                 let index = self.place(at, step, action, plan);
-                at.planned.push((step.clone(), index));
+                at.planned.push((step.clone(), index, plan.clone()));
             }
             What::ActionBegun { action, number, summary } => {
                 self.last_number = self.last_number.max(*number);
-                let named = |(step, index): &(String, usize)| {
-                    self.actions.get(step).and_then(|actions| actions.get(*index)).is_some_and(|known| {
-                        known.name == *action && (summary.is_empty() || known.plan.summary == *summary)
-                    })
+                let named = |(step, index, plan): &(String, usize, Plan<Value>)| {
+                    let known = self.actions.get(step).and_then(|actions| actions.get(*index));
+                    known.is_some_and(|known| known.name == *action)
+                        && (summary.is_empty() || plan.summary == *summary)
                 };
                 // An action is begun right after it was planned; one that was refused in between left its plan behind.
                 let Some(position) = at.planned.iter().rposition(named) else { return };
-                let (step, index) = at.planned.remove(position);
+                let (step, index, plan) = at.planned.remove(position);
                 if let Some(known) = self.actions.get_mut(&step).and_then(|actions| actions.get_mut(index)) {
+                    known.plan = plan;
                     known.begun = true;
                     known.number = *number;
                     known.output = None;
@@ -201,8 +205,10 @@ impl Past {
         }
     }
 
-    /// The recorded value of a step that need not be done again, and what it warned of: it completed, it acted, and all of that
-    /// still stands.
+    /// The recorded value of a step that need not be done again, and what it warned of: it completed, and all that it did still
+    /// stands. If it did nothing, its value was a decision, such as which backup is restored, and what was decided stays
+    /// decided: a newer backup does not turn the run to it, and `restore` proves again what it restores. A step without a
+    /// value that did nothing is a check, which is made again.
     ///
     /// # Errors
     /// If the world cannot be asked.
@@ -215,7 +221,8 @@ impl Past {
         let within = |other: &String| *other == path || other.starts_with(&below);
         let actions: Vec<&PastAction> =
             self.actions.iter().filter(|(step, _)| within(step)).flat_map(|(_, actions)| actions).collect();
-        if actions.is_empty() {
+        let failed = self.steps.iter().any(|(step, past)| within(step) && past.failed);
+        if failed || (actions.is_empty() && value.is_null()) {
             return Ok(None);
         }
         for action in &actions {
@@ -242,10 +249,9 @@ impl Past {
         let open = |action: &PastAction| action.name == name && !action.claimed;
         let actions = self.actions.get_mut(step)?;
         let same = plan.and_then(|plan| {
-            actions
-                .iter()
-                .position(|action| open(action) && action.plan.summary == plan.summary)
-                .or_else(|| actions.iter().position(|action| open(action) && is_same(&action.plan, plan)))
+            let position = |is: &dyn Fn(&PastAction) -> bool| actions.iter().position(|a| open(a) && is(a));
+            position(&|action| is_same(&action.plan, plan) && action.plan.summary == plan.summary)
+                .or_else(|| position(&|action| is_same(&action.plan, plan)))
         });
         let index = match same {
             Some(index) => index,
@@ -340,8 +346,12 @@ pub fn typed<O: serde::de::DeserializeOwned>(plan: &Plan<Value>) -> Option<Plan<
     serde_json::from_value(serde_json::to_value(plan).ok()?).ok()
 }
 
-/// Whether two plans are about the same: their summaries say so, or they take the same locks and need the same.
+/// Whether two plans are about the same: their identities say so; without them their summaries, or that they take the same
+/// locks and need the same.
 fn is_same(a: &Plan<Value>, b: &Plan<Value>) -> bool {
+    if let (Some(a), Some(b)) = (&a.identity, &b.identity) {
+        return a == b;
+    }
     a.summary == b.summary
         || (a.effect == b.effect && !a.locks.is_empty() && a.locks == b.locks && a.needs == b.needs)
 }

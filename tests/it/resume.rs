@@ -254,6 +254,44 @@ params.url.len()
 }
 
 #[test]
+fn what_was_decided_stays_decided() {
+    let text = r#"
+step "Check" { file("data"); }
+let chosen = step "Choose" { latest("kept") };
+ensure {
+    let again = step "Choose once more" { latest("kept").name };
+    step "Go" { exec(["test", "-e", "go"]); }
+    again
+} always {}
+let last = step "Choose last" { latest("kept") };
+[chosen.name, last.name, `${chosen.size}`, `${chosen.created}`]
+"#;
+    let save = "const PLAYBOOK = #{ summary: \"A test\", params: #{ name: \"x\" } };\nstep \"Save\" { file(\"data\").gzip().hash().save(`kept/data_${params.name}.gz`); }";
+    let project = TestProject::new()
+        .file("data", "some data\n")
+        .playbook("work", text)
+        .playbook("save", save)
+        .env("LIFEBOAT_NOW", "2025-11-10T02:00:00+00:00");
+    project.run(&["save", "--name", "old"]).exits(0);
+    project.run(&["work"]).exits(1);
+    let failed = runs(&project).into_iter().find(|run| run.playbook == "work").unwrap().run;
+    let project = project.env("LIFEBOAT_NOW", "2025-11-11T02:00:00+00:00");
+    project.run(&["save", "--name", "new"]).exits(0);
+    std::fs::write(project.at("go"), "").unwrap();
+    let ran = project.run(&["resume", failed.letters()]).exits(0);
+    assert!(!ran.stderr.contains("Choose once more (kept)"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("Check (kept)"), "{}", ran.stderr);
+    ran.says("✔ Choose (kept)\n");
+    let events = reader::events(&project.at(".lifeboat"), &failed).unwrap().events;
+    let value = events.into_iter().rev().find_map(|event| match event.what {
+        What::RunEnded { value, .. } => value,
+        _ => None,
+    });
+    let value = value.unwrap();
+    assert_eq!((&value[0], &value[1]), (&"data_old.gz".into(), &"data_new.gz".into()));
+}
+
+#[test]
 fn steps_whose_clean_up_ran_are_done_again() {
     let text = r#"
 step "Before" { exec(["touch", "before"], #{ done_if: "before" }); }
