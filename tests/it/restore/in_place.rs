@@ -166,6 +166,40 @@ fn in_place_what_was_written_since_the_fresh_backup_is_not_lost() {
 }
 
 #[test]
+fn in_place_what_belongs_to_others_is_named() {
+    let (shop, role) = owned("restore_in_place_strangers");
+    let project = as_role(&shop, &role);
+    let undo = back_up(&project, "undo");
+    psql(
+        &shop,
+        &format!(
+            "SET client_min_messages = error; CREATE ROLE {role}_b; CREATE SCHEMA theirs AUTHORIZATION {role}_b; CREATE FUNCTION mine.g(mine.mood) RETURNS int LANGUAGE sql AS 'SELECT 1'; \
+             CREATE TYPE mine.t AS ENUM ('x'); ALTER TYPE mine.t OWNER TO {role}_b; CREATE PUBLICATION p FOR TABLE users"
+        ),
+    );
+    let before = dump_text(&shop);
+    let ran = project.run(&["restore_file", &undo, "--in-place", "--undo", &undo, "--yes"]);
+    assert!(dump_text(&shop) == before);
+    let told = project.told(&ran).replace(&role, "ROLE");
+    psql(
+        &shop,
+        &format!(
+            "SET client_min_messages = error; DROP PUBLICATION p; DROP FUNCTION mine.g; DROP OWNED BY {role}_b CASCADE; DROP ROLE {role}_b"
+        ),
+    );
+    let causes: String =
+        told.lines().filter(|line| line.starts_with("caused by")).map(|line| format!("{line}\n")).collect();
+    expect![[r#"
+        caused by: function mine.g(mine.mood) belongs to `postgres`, so that `ROLE` may not replace it
+        caused by: publication p belongs to `postgres`, so that `ROLE` may not replace it
+        caused by: schema theirs belongs to `ROLE_b`, so that `ROLE` may not replace it
+        caused by: type mine.t belongs to `ROLE_b`, so that `ROLE` may not replace it
+    "#]]
+    .assert_eq(&causes);
+    clean(&shop, &role);
+}
+
+#[test]
 fn in_place_rights_that_were_given_in_advance_do_not_stay() {
     let (shop, role) = owned("restore_in_place_defaults");
     let project = as_role(&shop, &role);
