@@ -85,7 +85,11 @@ impl Maintenance {
         let session = connect_to_any(host, settings, &names)?;
         let session = Arc::new(session);
         let name = format!("lifeboat on {}, process {}", machine(), std::process::id());
-        session.run(&format!("SET application_name = {}", literal(&name)))?;
+        // A role's own setting must not forbid what the role may do.
+        session.run(&format!(
+            "SET default_transaction_read_only = off; SET application_name = {}",
+            literal(&name)
+        ))?;
         Ok(Self { host: host.clone(), settings: settings.clone(), session })
     }
 
@@ -106,7 +110,9 @@ impl Maintenance {
 
     /// Another session in the same maintenance database.
     pub(super) fn another(&self) -> Result<Session, Failure> {
-        super::connection::connect(&self.host, self.session.settings())
+        let session = super::connection::connect(&self.host, self.session.settings())?;
+        session.run("SET default_transaction_read_only = off")?;
+        Ok(session)
     }
 
     /// Takes the right to restore into `database`, so that two machines exclude each other. It is an advisory lock of the
