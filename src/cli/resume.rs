@@ -20,7 +20,7 @@ use crate::sys::signals;
 /// Where nobody can tell whether something was done, the run stops with exit code 6: look at it, then say `--redo` or `--trust`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The run: `latest`, or the beginning of its name or of its letters [default: latest]
+    /// The run: `latest`, the newest that ended early, or the beginning of its name or of its letters [default: latest]
     #[arg(value_name = "RUN", default_value = "latest", hide_default_value = true)]
     run: String,
     /// Run the playbook as it is now, though it has changed since
@@ -41,7 +41,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
         return Err(Failure::new(Code::Usage, "`resume` has no dry run")
             .hint("`lifeboat show RUN` shows what the run has done so far."));
     }
-    let run = reader::find(&cx.state, &args.run)?;
+    let run = reader::find_resumable(&cx.state, &args.run)?;
     let resumable = Resumable::read(&cx.state, &run)?;
     let library = cx.library();
     // A path is meant from the project, wherever this is called.
