@@ -202,7 +202,7 @@ fn is_path(value: &str) -> bool {
 }
 
 /// Whether a path begins in the home folder of somebody by name; `~` alone is the drill's own.
-fn someone_s_home(path: &String) -> bool {
+fn someone_s_home(path: &str) -> bool {
     path.strip_prefix('~').is_some_and(|rest| rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
 }
 
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(paths("/", false), ["/"]);
         assert_eq!(paths("--root=/", false), ["/"]);
         assert_eq!(paths("rm -rf / x", true), ["/"]);
-        assert!(someone_s_home(&"~root/x".to_owned()) && !someone_s_home(&"~/x".to_owned()));
+        assert!(someone_s_home("~root/x") && !someone_s_home("~/x"));
     }
 
     #[test]
