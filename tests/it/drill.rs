@@ -209,6 +209,7 @@ fn without_a_backup_there_is_nothing_to_rehearse_with() {
     expect![[r#"
         Drill of tolerant: failed
           failed: there is no backup of `shop` to rehearse with: a drill never reads the real database: it begins with what the newest backup holds
+          in part: step `Dump` failed, and the run went on
           recovery time   >= TIME (objective 30 min: not proven)
           recovery point  unknown: nothing was restored  (objective 1 h: not measured)
           Steps
@@ -366,6 +367,8 @@ fn a_recovery_begins_with_nothing_but_the_backups() {
           Not rehearsed
             docker compose stop in step `Stop`: `run` of the header does not name `docker`
             docker compose up -d in step `Start`: `run` of the header does not name `docker`
+          Really ran
+            ls -A: what it reached is not controlled
           Data
             shop from shop_db_STAMP.sql.gz: 1 table, 100 rows, counts and fingerprints equal; restored by the playbook
           Servers

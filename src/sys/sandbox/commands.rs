@@ -17,6 +17,8 @@ use std::sync::Arc;
 const HARMLESS: [&str; 5] = ["/dev/null", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/urandom"];
 /// Variables that would lead a client to another server, whatever the rest says.
 const ELSEWHERE: [&str; 5] = ["PGSERVICE", "PGHOSTADDR", "PGSYSCONFDIR", "PGSSLROOTCERT", "PGCHANNELBINDING"];
+/// Variables whose paths are looked for nowhere but where programs are, or are another's in the sandbox.
+const UNASKED: [&str; 5] = ["PATH", "PGPASSFILE", "PGSERVICEFILE", "PGSYSCONFDIR", "PGSSLROOTCERT"];
 /// Programs to which a `/` among blanks is a folder.
 const SHELLS: [&str; 8] = ["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "busybox"];
 /// Programs that tell a daemon what to do, wherever they are run.
@@ -49,7 +51,7 @@ impl Sandbox {
             return Some(format!("it is given `{path}`, which is outside of the project"));
         }
         if let Some(name) = exec.env.iter().find_map(|(name, value)| match value {
-            Variable::Set(value) if name != "PATH" => {
+            Variable::Set(value) if !UNASKED.contains(&name.as_str()) => {
                 let text = value.expose();
                 let leads_out = is_path(text) && !self.is_socket_of_ours(text) && out(&text.to_owned());
                 leads_out.then_some(name)

@@ -52,6 +52,8 @@ fn what_the_header_does_not_name_is_captured_and_named() {
             touch made.txt in step `Make`: `run` of the header does not name `touch`
             the rest of step `Pack`: `gzip` of `made.txt` cannot be rehearsed: a command that was not run makes or changes it
             GET *** in step `Health`: nothing in the sandbox serves that address
+          Really ran
+            true: what it reached is not controlled
           Data
             shop from shop_db_STAMP.sql.gz: 1 table, 100 rows, counts and fingerprints equal; restored before the playbook began
           Servers
