@@ -181,7 +181,7 @@ impl Action for Restore {
             effects.facts().host().warn(&format!("{name} is restored without comparing its SHA-256"));
         }
         if let Some(other) = &basis.other {
-            effects.facts().host().warn(other);
+            effects.facts().host().info(other);
         }
         if self.options.in_place {
             in_place::execute(self, &basis, effects)

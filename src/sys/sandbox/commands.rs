@@ -251,7 +251,7 @@ fn paths(arg: &str, runs_shell: bool) -> Vec<String> {
             None => true,
             // `-I/usr/include`
             Some(c) if c.is_ascii_alphanumeric() => at == 2 && bytes[0] == b'-',
-            Some(c) => !"._-/".contains(c) && !c.is_alphanumeric(),
+            Some(c) => !"._-/~".contains(c) && !c.is_alphanumeric(),
         };
         let blank = |c: Option<char>| c.is_some_and(char::is_whitespace);
         let divides = !runs_shell && blank(before) && blank(arg[at + 1..].chars().next());
