@@ -167,6 +167,7 @@ impl Action for Extract {
         let effect = if extracted.changed > 0 { Effect::Replace } else { Effect::Create };
         let mut plan =
             Plan::new(format!("{into}: {}", extracted.counts()), effect, Later::Now(extracted.clone()));
+        plan.identity = Some(self.identity(&extracted));
         plan.details = details;
         let unchecked = self.options.skip_checksum && resumed.is_none();
         let shown = facts.host().shown(&path);
@@ -228,7 +229,11 @@ impl Action for Extract {
 
     fn reconcile(was: &Was<Extracted>, _: &Facts) -> Result<Reconciled<Extracted>, Failure> {
         let Later::Now(planned) = &was.plan.forecast else { return Ok(Reconciled::NotDone) };
-        let is_it = |kept: &Kept| kept.index.run == was.run && kept.index.sha256 == planned.sha256;
+        // A run may extract more than one part of an archive.
+        let is_it = |kept: &Kept| {
+            let index = &kept.index;
+            index.run == was.run && index.sha256 == planned.sha256 && index.changes == planned.changes
+        };
         let Some(kept) = kept::list(&planned.dir)?.into_iter().find(is_it) else {
             // Either nothing was replaced, or nothing of it is kept any more: comparing again does no harm.
             return Ok(Reconciled::NotDone);
@@ -257,6 +262,14 @@ impl Extract {
 
     fn selected(&self) -> Option<String> {
         canonical(&[("only", &self.options.only), ("except", &self.options.except)])
+    }
+
+    /// What tells this extraction from others; how much of it is there already does not.
+    fn identity(&self, planned: &Extracted) -> String {
+        let selected = self.selected().unwrap_or_default();
+        let owner = if self.options.owner { " with owners" } else { "" };
+        let (backup, dir) = (planned.backup.display(), planned.dir.display());
+        format!("{backup} {} into {dir}{owner} {selected}", planned.sha256)
     }
 
     /// What only the run will tell.

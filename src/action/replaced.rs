@@ -26,7 +26,7 @@ pub fn listed(changes: &[Change]) -> Vec<String> {
 /// The question to ask before what decides about runs is replaced.
 pub fn asks(facts: &Facts, dir: &Path, changes: &[Change]) -> Option<String> {
     let project = fs::resolved(facts.host().project());
-    let decides = ["playbooks", "stdlib", "lifeboat.toml"].map(|name| project.join(name));
+    let decides = ["playbooks", "stdlib", "lifeboat.toml", ".git"].map(|name| project.join(name));
     let names: Vec<String> = changes
         .iter()
         .map(|change| dir.join(&change.name.0))

@@ -11,7 +11,7 @@ mod roles;
 mod staging;
 
 use crate::action::{Action, Recorded};
-use crate::base::backup::RecoveryPoint;
+use crate::base::backup::{RecoveryPoint, Source};
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Touch, Was};
 use crate::base::units;
@@ -119,6 +119,9 @@ struct Basis {
     roles: roles::Roles,
     tables: u64,
     rows: u64,
+    /// What is to be said of a backup of another database.
+    #[serde(default)]
+    other: Option<String>,
 }
 
 impl Basis {
@@ -153,6 +156,7 @@ impl Action for Restore {
         let proof = self.prove(facts, &path, &shown)?;
         plan.estimate = Some(proof.verification.size);
         plan.details.push(describe(&proof));
+        plan.details.extend(stranger(&proof, &settings.database));
         if self.options.skip_checksum {
             plan.confirm = Some(format!("restore `{shown}` without comparing its SHA-256?"));
         }
@@ -175,6 +179,9 @@ impl Action for Restore {
         if self.options.skip_checksum {
             let name = basis.backup.file_name().unwrap_or_default().to_string_lossy().into_owned();
             effects.facts().host().warn(&format!("{name} is restored without comparing its SHA-256"));
+        }
+        if let Some(other) = &basis.other {
+            effects.facts().host().info(other);
         }
         if self.options.in_place {
             in_place::execute(self, &basis, effects)
@@ -325,6 +332,17 @@ fn basis(restore: &Restore, path: &Path, proof: &Proof, live: Option<Named>, rol
         roles,
         tables: proof.tables.len() as u64,
         rows: proof.tables.iter().map(|table| table.rows).sum(),
+        other: stranger(proof, &restore.settings.database),
+    }
+}
+
+/// What is to be said loudly of a backup that is of another database than the one it becomes.
+fn stranger(proof: &Proof, database: &str) -> Option<String> {
+    match &proof.manifest.as_ref()?.source {
+        Source::Database { name, .. } if name != database => {
+            Some(format!("{} is a backup of `{name}`, not of `{database}`", proof.verification.name))
+        }
+        _ => None,
     }
 }
 

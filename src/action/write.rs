@@ -70,6 +70,9 @@ impl Action for Write {
             if replaces { Effect::Replace } else { Effect::Create },
             Later::Now(output),
         );
+        // Another text is another file, whose place it takes.
+        let digest = text.map(|text| Digest::of_bytes(text.as_bytes()));
+        plan.identity = digest.map(|digest| format!("{} {digest}", path.display()));
         match text {
             Some(text) => plan.details.push(units::bytes(text.len() as u64)),
             None => plan.unknown.push("part of the text".to_owned()),

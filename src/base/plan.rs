@@ -175,6 +175,10 @@ pub struct Was<O> {
 pub struct Plan<O> {
     /// What it does, in one line.
     pub summary: String,
+    /// What it is about, as far as that tells it from others of its kind: by this a resumed run knows it again. Set where the
+    /// summary varies with what stands already, or leaves out what matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// What kind of effect it has.
     pub effect: Effect,
     /// Further lines for a dry run: the exact argv, files, counts.
@@ -213,6 +217,7 @@ impl<O> Plan<O> {
     pub fn new(summary: impl Into<String>, effect: Effect, forecast: Later<O>) -> Self {
         Self {
             summary: summary.into(),
+            identity: None,
             effect,
             details: Vec::new(),
             estimate: None,
@@ -234,6 +239,7 @@ impl<O> Plan<O> {
     {
         Plan {
             summary: self.summary.clone(),
+            identity: self.identity.clone(),
             effect: self.effect,
             details: self.details.clone(),
             estimate: self.estimate,

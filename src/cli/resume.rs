@@ -13,13 +13,14 @@ use crate::sys::signals;
 /// Go on with a run that failed, was interrupted or killed
 ///
 /// Its playbook runs again, with the parameters, the names and the time of the run, in the same record. A step is kept if it
-/// was completed, did something, and all that it did still stands; within other steps the same holds for each action. What
-/// only looks is done again, and so are programs, unless `exec` was told `done_if`. Secrets are looked up again.
+/// was completed and all that it did still stands; within other steps the same holds for each action. A step that only
+/// looked keeps its value: what was decided, such as which backup is restored, stays decided; without a value it is done
+/// again. So are programs, unless `exec` was told `done_if`. Secrets are looked up again.
 ///
 /// Where nobody can tell whether something was done, the run stops with exit code 6: look at it, then say `--redo` or `--trust`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The run: `latest`, or the beginning of its name or of its letters [default: latest]
+    /// The run: `latest`, the newest that ended early, or the beginning of its name or of its letters [default: latest]
     #[arg(value_name = "RUN", default_value = "latest", hide_default_value = true)]
     run: String,
     /// Run the playbook as it is now, though it has changed since
@@ -40,7 +41,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
         return Err(Failure::new(Code::Usage, "`resume` has no dry run")
             .hint("`lifeboat show RUN` shows what the run has done so far."));
     }
-    let run = reader::find(&cx.state, &args.run)?;
+    let run = reader::find_resumable(&cx.state, &args.run)?;
     let resumable = Resumable::read(&cx.state, &run)?;
     let library = cx.library();
     // A path is meant from the project, wherever this is called.

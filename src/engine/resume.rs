@@ -4,7 +4,7 @@
 //! what to ask; [`Action::reconcile`] asks the world, and nothing is taken for done that it does not say is done.
 //! *Rejected*: skipping what the record calls done.
 
-use crate::action::{self, Action};
+use crate::action::{self, Action, notify, write};
 use crate::base::event::{Event, Level, Outcome, What};
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Plan, Reconciled, Was};
@@ -12,7 +12,7 @@ use crate::base::resume::Settle;
 use crate::base::secret::MASK;
 use crate::sys::facts::Facts;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An action of an earlier attempt.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +35,8 @@ pub struct PastAction {
 #[derive(Clone, Debug, Default)]
 struct PastStep {
     done: bool,
+    /// Why it failed, whether that was tolerated or not.
+    failed: Option<Failure>,
     value: Option<Value>,
     /// Blocks around it that have a clean-up.
     ensures: Vec<String>,
@@ -56,7 +58,24 @@ pub struct Past {
     pub last_number: u64,
     steps: BTreeMap<String, PastStep>,
     actions: BTreeMap<String, Vec<PastAction>>,
+    now: Now,
 }
+
+/// How this attempt differs from what is recorded.
+#[derive(Clone, Debug, Default)]
+struct Now {
+    /// An action was carried out.
+    has_acted: bool,
+    /// Steps in which something came out otherwise than recorded; "" is the playbook itself.
+    differs_in: BTreeSet<String>,
+    /// Values of the steps that were done.
+    values: BTreeMap<String, Value>,
+    /// What the action that is planned returned before.
+    returned: Option<Value>,
+}
+
+/// Actions that are cheap to repeat, and whose only purpose is to tell of others.
+const TELLING: [&str; 2] = [write::Write::NAME, notify::Notify::NAME];
 
 /// Where the reader of the events stands.
 #[derive(Default)]
@@ -64,8 +83,8 @@ struct Reading {
     open: Vec<String>,
     ensures: Vec<String>,
     cleaning: Vec<String>,
-    /// Steps and indices of actions that are planned or going on in this attempt.
-    planned: Vec<(String, usize)>,
+    /// Steps, indices and plans of actions that are planned in this attempt.
+    planned: Vec<(String, usize, Plan<Value>)>,
     begun: BTreeMap<u64, (String, usize)>,
     /// How many actions each step planned in this attempt, of each NAME.
     counts: BTreeMap<(String, String), usize>,
@@ -99,10 +118,11 @@ impl Past {
                     known.value = Some(value.clone());
                 }
             }
-            What::StepEnded { step, outcome, .. } => {
+            What::StepEnded { step, outcome, failure, .. } => {
                 at.open.retain(|open| open != step);
                 if let Some(known) = self.steps.get_mut(step) {
                     known.done = *outcome == Outcome::Done;
+                    known.failed.clone_from(failure);
                 }
                 // What an attempt before this one planned beyond that is no part of the step any more.
                 if *outcome == Outcome::Done
@@ -129,19 +149,20 @@ impl Past {
             What::CleanUpEnded { ensure, .. } => at.cleaning.retain(|open| open != ensure),
             What::Planned { action, step, plan, .. } => {
                 let index = self.place(at, step, action, plan);
-                at.planned.push((step.clone(), index));
+                at.planned.push((step.clone(), index, plan.clone()));
             }
             What::ActionBegun { action, number, summary } => {
                 self.last_number = self.last_number.max(*number);
-                let named = |(step, index): &(String, usize)| {
-                    self.actions.get(step).and_then(|actions| actions.get(*index)).is_some_and(|known| {
-                        known.name == *action && (summary.is_empty() || known.plan.summary == *summary)
-                    })
+                let named = |(step, index, plan): &(String, usize, Plan<Value>)| {
+                    let known = self.actions.get(step).and_then(|actions| actions.get(*index));
+                    known.is_some_and(|known| known.name == *action)
+                        && (summary.is_empty() || plan.summary == *summary)
                 };
                 // An action is begun right after it was planned; one that was refused in between left its plan behind.
                 let Some(position) = at.planned.iter().rposition(named) else { return };
-                let (step, index) = at.planned.remove(position);
+                let (step, index, plan) = at.planned.remove(position);
                 if let Some(known) = self.actions.get_mut(&step).and_then(|actions| actions.get_mut(index)) {
+                    known.plan = plan;
                     known.begun = true;
                     known.number = *number;
                     known.output = None;
@@ -201,8 +222,14 @@ impl Past {
         }
     }
 
-    /// The recorded value of a step that need not be done again, and what it warned of: it completed, it acted, and all of that
-    /// still stands.
+    /// The recorded value of a step that need not be done again, and what it warned of: it completed, and all that it did still
+    /// stands. If it did nothing, its value was a decision, such as which backup is restored, and what was decided stays
+    /// decided: a newer backup does not turn the run to it, and `restore` proves again what it restores. A step without a
+    /// value that did nothing is a check, which is made again.
+    ///
+    /// No step is kept behind what came out otherwise than recorded, such as an attempt that failed and now succeeds, or a step
+    /// with another value: it may depend on that. Its actions are then kept one by one, where they are the same. And as soon
+    /// as anything was done anew, steps that only told of it, by `write` and `notify`, tell again.
     ///
     /// # Errors
     /// If the world cannot be asked.
@@ -211,11 +238,18 @@ impl Past {
         let Some(value) = step.value.clone().filter(|_| step.done && !step.cleans_up) else {
             return Ok(None);
         };
-        let below = format!("{path}/");
-        let within = |other: &String| *other == path || other.starts_with(&below);
+        if self.now.differs_in.iter().any(|outer| is_within(path, outer)) {
+            return Ok(None);
+        }
+        let within = |other: &String| is_within(other, path);
         let actions: Vec<&PastAction> =
             self.actions.iter().filter(|(step, _)| within(step)).flat_map(|(_, actions)| actions).collect();
-        if actions.is_empty() {
+        let failed = self.steps.iter().any(|(step, past)| within(step) && past.failed.is_some());
+        if failed || (actions.is_empty() && value.is_null()) {
+            return Ok(None);
+        }
+        let tells = !actions.is_empty() && actions.iter().all(|action| TELLING.contains(&&*action.name));
+        if tells && self.now.has_acted {
             return Ok(None);
         }
         for action in &actions {
@@ -238,14 +272,19 @@ impl Past {
     /// The action of an earlier attempt that this one repeats. `plan` is its plan as shown and masked; `None` if it cannot be
     /// planned any more, as it is with much that is done already.
     pub fn claim(&mut self, step: &str, name: &str, plan: Option<&Plan<Value>>) -> Option<PastAction> {
+        let claimed = self.claimed(step, name, plan);
+        self.now.returned = claimed.as_ref().and_then(|action| action.output.clone());
+        claimed
+    }
+
+    fn claimed(&mut self, step: &str, name: &str, plan: Option<&Plan<Value>>) -> Option<PastAction> {
         let changed = self.changed;
         let open = |action: &PastAction| action.name == name && !action.claimed;
         let actions = self.actions.get_mut(step)?;
         let same = plan.and_then(|plan| {
-            actions
-                .iter()
-                .position(|action| open(action) && action.plan.summary == plan.summary)
-                .or_else(|| actions.iter().position(|action| open(action) && is_same(&action.plan, plan)))
+            let position = |is: &dyn Fn(&PastAction) -> bool| actions.iter().position(|a| open(a) && is(a));
+            position(&|action| is_same(&action.plan, plan) && action.plan.summary == plan.summary)
+                .or_else(|| position(&|action| is_same(&action.plan, plan)))
         });
         let index = match same {
             Some(index) => index,
@@ -257,6 +296,50 @@ impl Past {
         action.claimed = true;
         Some(action.clone())
     }
+
+    /// Takes note of an action that was carried out in this attempt; `output` is masked.
+    pub fn acted(&mut self, step: &str, output: Option<&Value>) {
+        self.now.has_acted = true;
+        if output.is_none() || self.now.returned.take().as_ref() != output {
+            self.now.differs_in.insert(step.to_owned());
+        }
+    }
+
+    /// Takes note of the value of a step of this attempt, right before its end.
+    pub fn step_value(&mut self, path: &str, value: &Value) {
+        self.now.values.insert(path.to_owned(), value.clone());
+    }
+
+    /// Takes note of the end of a step of this attempt. A step speaks only through its value, so whatever went otherwise inside
+    /// does not matter behind it if that is the same. `outer` is the step around it, or "".
+    pub fn step_ended(&mut self, path: &str, outer: &str, failure: Option<&Failure>) {
+        self.now.differs_in.retain(|other| other.is_empty() || !is_within(other, path));
+        let before = self.steps.get(path);
+        let failed = before.and_then(|step| step.failed.as_ref());
+        let value = self.now.values.remove(path);
+        let is_same = match (failure, failed) {
+            (Some(now), Some(before)) => (now.code, &now.message) == (before.code, &before.message),
+            (None, None) => match (value, before.and_then(|step| step.value.as_ref())) {
+                (Some(now), Some(before)) => now == *before,
+                // Without a value it tells nothing; one that no record can hold is the person's, such as a password.
+                (now, None) => now.is_none_or(|now| now.is_null()) || before.is_some_and(|step| step.done),
+                (None, Some(_)) => false,
+            },
+            _ => false,
+        };
+        if failure.is_some() {
+            self.now.has_acted = true;
+        }
+        if !is_same {
+            self.now.differs_in.insert(outer.to_owned());
+        }
+    }
+}
+
+/// Whether a step is `outer` or inside of it; everything is inside of "".
+fn is_within(path: &str, outer: &str) -> bool {
+    let rest = path.strip_prefix(outer);
+    outer.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl PastAction {
@@ -318,8 +401,13 @@ impl PastAction {
     }
 
     fn doubt<A: Action>(&self, why: &str) -> Failure {
-        Failure::new(Code::Confirm, format!("nobody can tell what became of `{}`: {why}", A::NAME))
-            .caused_by(format!("the run ended in the middle of it: {}", self.plan.summary))
+        Failure::new(Code::Confirm, format!("nobody can tell what became of `{}`: {why}", A::NAME)).caused_by(
+            if self.output.is_some() {
+                format!("the run had completed it: {}", self.plan.summary)
+            } else {
+                format!("no end of it is on record: {}", self.plan.summary)
+            },
+        )
     }
 
     fn was<A: Action>(&self, run: &str) -> Option<Was<A::Output>> {
@@ -340,8 +428,12 @@ pub fn typed<O: serde::de::DeserializeOwned>(plan: &Plan<Value>) -> Option<Plan<
     serde_json::from_value(serde_json::to_value(plan).ok()?).ok()
 }
 
-/// Whether two plans are about the same: their summaries say so, or they take the same locks and need the same.
+/// Whether two plans are about the same: their identities say so; without them their summaries, or that they take the same
+/// locks and need the same.
 fn is_same(a: &Plan<Value>, b: &Plan<Value>) -> bool {
+    if let (Some(a), Some(b)) = (&a.identity, &b.identity) {
+        return a == b;
+    }
     a.summary == b.summary
         || (a.effect == b.effect && !a.locks.is_empty() && a.locks == b.locks && a.needs == b.needs)
 }

@@ -245,6 +245,7 @@ impl Session {
         }
         let millis = elapsed(began);
         tracing::debug!(action = A::NAME, number, millis, done = result.is_ok(), "executed");
+        self.compare_action(result.as_ref());
         match &result {
             Ok(output) => self.host.emit(What::ActionEnded {
                 action: A::NAME.to_owned(),
@@ -359,6 +360,7 @@ impl Session {
             self.host.set_troubled();
         }
         drop(state);
+        self.compare_step(&step.path, failure);
         if let (Outcome::Unknown, Some(failure)) = (outcome, failure) {
             self.incomplete(&step.path, &failure.message, failure.at.clone());
         }

@@ -240,6 +240,30 @@ pub fn find(state: &Path, name: &str) -> Result<RunId, Failure> {
     }
 }
 
+/// The run that `name` means to whoever resumes one: `latest` is the newest that failed, was interrupted or killed, and is no
+/// drill; if there is none, the newest.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_resumable(state: &Path, name: &str) -> Result<RunId, Failure> {
+    if name != "latest" {
+        return find(state, name);
+    }
+    let ended_early = |run: &RunId| {
+        let summary = summary(state, run);
+        let goes_on = match summary.state {
+            RunState::Running => false,
+            RunState::Killed => true,
+            RunState::Ended(exit) => !matches!(exit, Exit::Success | Exit::Warnings),
+        };
+        goes_on && !summary.is_drill
+    };
+    match runs(state)?.into_iter().find(ended_early) {
+        Some(run) => Ok(run),
+        None => find(state, name),
+    }
+}
+
 /// The events of a run, as far as they can be read.
 pub fn events(state: &Path, run: &RunId) -> Result<Recording, Failure> {
     let version =

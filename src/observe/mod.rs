@@ -16,6 +16,7 @@ pub mod query;
 pub mod require_disk_space;
 pub mod require_pg_dump;
 pub mod require_program;
+pub mod require_restorable;
 pub mod require_writable;
 pub mod reread_env;
 

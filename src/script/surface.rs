@@ -35,6 +35,7 @@ pub const FAMILIES: [(&str, &[&str]); 9] = [
             "require_disk_space",
             "require_writable",
             "require_pg_dump",
+            "require_restorable",
             "require_env",
             "disk_space",
             "exists",

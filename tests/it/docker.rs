@@ -87,7 +87,16 @@ impl Services {
 
     /// Names of the services that run.
     pub fn running(&self) -> Vec<String> {
-        let output = self.compose(&["ps", "--services", "--filter", "status=running"]);
+        self.listed(&["ps", "--services", "--filter", "status=running"])
+    }
+
+    /// Names of the services that run under another project's name.
+    pub fn running_as(&self, project: &str) -> Vec<String> {
+        self.listed(&["-p", project, "ps", "--services", "--filter", "status=running"])
+    }
+
+    fn listed(&self, args: &[&str]) -> Vec<String> {
+        let output = self.compose(args);
         let mut names: Vec<String> =
             output.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
         names.sort();

@@ -4,7 +4,7 @@
 //! A playbook is added by a [`Scene`]: how its project is made, what must hold at every moment, and what its end looks like.
 
 use crate::aftermath::{all_intact, leftovers, nobody_survives, runs};
-use crate::cluster::{TestDatabase, cluster, database, psql, psql_output};
+use crate::cluster::{TestDatabase, all_tests, cluster, database, psql, psql_output};
 use crate::project::TestProject;
 use crate::receiver::Receiver;
 use crate::restore::databases_like;
@@ -331,9 +331,12 @@ fn cleaning_up() {
     recovering(&[RESTORE], &["cleanup", "--all", "--yes"]);
 }
 
+/// It starts a server for each of two dozen runs, which takes minutes.
 #[test]
-#[ignore = "starts a server for each of two dozen runs, which takes minutes"]
 fn testing_a_restore() {
+    if !all_tests() {
+        return;
+    }
     recovering(&[], &["restore_test", "--no-tests", "--yes"]);
 }
 

@@ -3,6 +3,7 @@
 mod in_place;
 mod interrupted;
 mod refused;
+mod rights;
 mod roles;
 mod round_trips;
 

@@ -254,6 +254,97 @@ params.url.len()
 }
 
 #[test]
+fn the_latest_run_is_the_newest_that_can_go_on() {
+    let project = project().playbook("other", "step \"A\" { exec([\"touch\", \"a\"]); }");
+    project.run(&["work"]).exits(1);
+    let failed = runs(&project).remove(0).run;
+    project.run(&["other"]).exits(0);
+    std::fs::write(project.at("go"), "").unwrap();
+    let ran = project.run(&["resume"]).exits(0);
+    assert!(ran.stderr.contains(&format!("work run {failed} resumed")), "{}", ran.stderr);
+}
+
+#[test]
+fn what_was_decided_stays_decided() {
+    let text = r#"
+step "Check" { file("data"); }
+let chosen = step "Choose" { latest("kept") };
+ensure {
+    let again = step "Choose once more" { latest("kept").name };
+    step "Go" { exec(["test", "-e", "go"]); }
+    again
+} always {}
+let last = step "Choose last" { latest("kept") };
+[chosen.name, last.name, `${chosen.size}`, `${chosen.created}`]
+"#;
+    let save = "const PLAYBOOK = #{ summary: \"A test\", params: #{ name: \"x\" } };\nstep \"Save\" { file(\"data\").gzip().hash().save(`kept/data_${params.name}.gz`); }";
+    let project = TestProject::new()
+        .file("data", "some data\n")
+        .playbook("work", text)
+        .playbook("save", save)
+        .env("LIFEBOAT_NOW", "2025-11-10T02:00:00+00:00");
+    project.run(&["save", "--name", "old"]).exits(0);
+    project.run(&["work"]).exits(1);
+    let failed = runs(&project).into_iter().find(|run| run.playbook == "work").unwrap().run;
+    let project = project.env("LIFEBOAT_NOW", "2025-11-11T02:00:00+00:00");
+    project.run(&["save", "--name", "new"]).exits(0);
+    std::fs::write(project.at("go"), "").unwrap();
+    let ran = project.run(&["resume", failed.letters()]).exits(0);
+    assert!(!ran.stderr.contains("Choose once more (kept)"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("Check (kept)"), "{}", ran.stderr);
+    ran.says("✔ Choose (kept)\n");
+    let events = reader::events(&project.at(".lifeboat"), &failed).unwrap().events;
+    let value = events.into_iter().rev().find_map(|event| match event.what {
+        What::RunEnded { value, .. } => value,
+        _ => None,
+    });
+    let value = value.unwrap();
+    assert_eq!((&value[0], &value[1]), (&"data_old.gz".into(), &"data_new.gz".into()));
+}
+
+#[test]
+fn what_tells_of_a_failure_is_done_again_when_it_succeeds() {
+    let text = r#"
+let tried = attempt "Try" { exec(["test", "-e", "go"]); };
+let found = step "Sum up" { if tried.ok { "worked" } else { "failed" } };
+step "Report" { write("report.txt", `it ${found}`); }
+step "Save" { file("data").gzip().hash().save(`kept/data_${run_stamp()}.gz`); }
+step "Go" { exec(["test", "-e", "go"]); }
+"#;
+    let project = TestProject::new().file("data", "some data\n").playbook("work", text);
+    project.run(&["work"]).exits(1);
+    let report = || std::fs::read_to_string(project.at("report.txt")).unwrap();
+    assert_eq!(report(), "it failed");
+    // It fails in the same way: all that followed stands.
+    project.run(&["resume"]).exits(1);
+    assert_eq!(since_resumed(&project), ["did exec", "kept Sum up", "kept write", "kept Save", "did exec"]);
+    std::fs::write(project.at("go"), "").unwrap();
+    project.run(&["resume"]).exits(0);
+    assert_eq!(report(), "it worked");
+    assert_eq!(since_resumed(&project), ["did exec", "did write", "kept save", "did exec"]);
+}
+
+#[test]
+fn a_step_is_not_kept_behind_another_value() {
+    let text = r#"
+let answer = step "Ask" { exec(["cat", "answer"]).stdout };
+step "Report" {
+    write("report.txt", answer);
+    exec(["touch", "made"], #{ done_if: "made" });
+}
+step "Go" { exec(["test", "-e", "go"]); }
+"#;
+    let project = TestProject::new().file("answer", "one\n").playbook("work", text);
+    project.run(&["work"]).exits(1);
+    project.run(&["resume"]).exits(1);
+    assert_eq!(since_resumed(&project), ["did exec", "kept Report", "did exec"]);
+    let project = project.file("answer", "two\n").file("go", "");
+    project.run(&["resume"]).exits(0);
+    assert_eq!(since_resumed(&project), ["did exec", "did write", "kept exec", "did exec"]);
+    assert_eq!(std::fs::read_to_string(project.at("report.txt")).unwrap().trim(), "two");
+}
+
+#[test]
 fn steps_whose_clean_up_ran_are_done_again() {
     let text = r#"
 step "Before" { exec(["touch", "before"], #{ done_if: "before" }); }
@@ -305,7 +396,7 @@ fn what_nobody_can_tell_stops_the_run_until_a_person_says() {
           │
         N │ step "Save" { file("data").gzip().hash().save("kept/data.gz") }
           │                                          ^
-        caused by: the run ended in the middle of it: file of `data` → gzip (level 6) → sha256 → `kept/data.gz`
+        caused by: no end of it is on record: file of `data` → gzip (level 6) → sha256 → `kept/data.gz`
         hint: Look at it. If it is done: `lifeboat resume RUN --trust`; if it is not: `lifeboat resume RUN --redo`.
         ✘ work stopped in step `Save` after TIME (exit 6)
     "#]]

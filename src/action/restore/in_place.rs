@@ -5,7 +5,7 @@
 use super::load::load;
 use super::preflight::{Troubles, needs};
 use super::{Basis, Restore, Restored, basis, roles};
-use crate::base::backup::Source;
+use crate::base::backup::{DatabaseProperties, Source};
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::Plan;
 use crate::base::units;
@@ -13,20 +13,26 @@ use crate::sys::effects::Effects;
 use crate::sys::facts::{Facts, Seen};
 use crate::sys::fs;
 use crate::sys::postgres::catalog;
-use crate::sys::postgres::checks;
+use crate::sys::postgres::checks::{self, Checked};
 use crate::sys::postgres::connection::{Session, connect};
+use crate::sys::postgres::load::Loaded;
 use crate::sys::postgres::maintenance::Maintenance;
 use crate::sys::postgres::ownership;
 use crate::sys::postgres::properties;
 use crate::sys::postgres::quote::literal;
-use crate::sys::postgres::read_back::{Expected, read_back_within};
+use crate::sys::postgres::read_back::{Expected, ReadBack, changes, read_back_within};
+use crate::sys::postgres::settings::Settings;
 use crate::sys::postgres::swap::Named;
 use crate::sys::proof::{Checksum, Proof, prove};
+use crate::sys::store;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How old the backup may be that a restore in place demands.
 const FRESH: Duration = Duration::from_secs(15 * 60);
+
+/// How long the server may take to tell what became of the transaction.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Plans a restore in place.
 pub(super) fn plan(
@@ -132,42 +138,22 @@ pub(super) fn execute(restore: &Restore, basis: &Basis, effects: &Effects) -> Re
     let undo = restore.options.undo.as_deref().unwrap_or(Path::new("")).display().to_string();
     effects.intend(&format!("replace everything in `{database}`, which only {undo} can undo"))?;
 
-    let rolled_back =
-        |failure: Failure| failure.hint(format!("All was rolled back: `{database}` is as it was."));
-    let began = host.clock().instant();
-    let millis = |since: std::time::Instant| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-    session.run("BEGIN")?;
-    ownership::drop_own(&session).map_err(rolled_back)?;
-    if let Some(monetary) = properties::monetary(&properties) {
-        session.run(&format!("SET lc_monetary = {}", literal(monetary)))?;
-    }
-    let (loaded, tables) = load(facts, basis, &session, true).map_err(rolled_back)?;
-    let load_millis = millis(began);
-
-    let began = host.clock().instant();
-    let monetary = properties::monetary(&properties);
-    let expected = Expected { tables: &tables, loaded: &loaded, pinned: basis.ours, monetary };
-    let found = read_back_within(&session, &expected).map_err(rolled_back)?;
-    let checked = checks::check(&session, &properties)?;
-    let problems: Vec<String> = found.problems.iter().cloned().chain(checked.problems).collect();
-    if !problems.is_empty() {
-        let mut failure = Failure::new(Code::NotIntact, "what was loaded is not what the backup holds");
-        failure.causes = problems;
-        return Err(rolled_back(failure));
-    }
-    session.run("ANALYZE")?;
-    let check_millis = millis(began);
-    lock.check()?;
-    facts.cancel().check()?;
+    // What role or database set must not decide what is seen, nor whether anything may be written.
+    session.run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")?;
+    let number = transaction(&session)?;
+    let replaced = replace(restore, basis, facts, &session, &maintenance, &properties, &number)
+        .and_then(|replaced| lock.check().and_then(|()| facts.cancel().check()).map(|()| replaced))
+        .map_err(|failure| told(failure, facts, settings, &session, &number, &undo))?;
+    let Replaced { loaded, found, checked, load_millis, check_millis } = replaced;
 
     let began = host.clock().instant();
     session.run("SET synchronous_commit = on")?;
     if let Err(failure) = session.run("COMMIT") {
-        let mut told =
+        let mut unsure =
             Failure::new(failure.code, format!("nobody can tell whether `{database}` was restored"));
-        told.causes = vec![failure.message].into_iter().chain(failure.causes).collect();
+        unsure.causes = vec![failure.message].into_iter().chain(failure.causes).collect();
         return Err(
-            told.hint(format!("Look into `{database}`: the transaction is in it whole, or not at all."))
+            unsure.hint(format!("Look into `{database}`: the transaction is in it whole, or not at all."))
         );
     }
     let mut notes: Vec<String> = loaded.notes.iter().chain(&found.notes).cloned().collect();
@@ -191,7 +177,122 @@ pub(super) fn execute(restore: &Restore, basis: &Basis, effects: &Effects) -> Re
         recovery_point: basis.recovery_point.clone(),
         load_millis,
         check_millis,
-        swap_millis: millis(began),
+        swap_millis: millis(host.clock().instant(), began),
         notes,
+    })
+}
+
+/// What was done within the transaction.
+struct Replaced {
+    loaded: Loaded,
+    found: ReadBack,
+    checked: Checked,
+    load_millis: u64,
+    check_millis: u64,
+}
+
+fn millis(now: Instant, began: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(began).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Locks, compares with the way back, drops, loads and reads back, all in the transaction that is open.
+fn replace(
+    restore: &Restore,
+    basis: &Basis,
+    facts: &Facts,
+    session: &Session,
+    maintenance: &Maintenance,
+    properties: &DatabaseProperties,
+    number: &str,
+) -> Result<Replaced, Failure> {
+    let clock = facts.host().clock();
+    let began = clock.instant();
+    let monetary = properties::monetary(properties);
+    ownership::lock_own(session, maintenance.session())?;
+    unchanged(restore, facts, session, monetary)?;
+    ownership::drop_own(session)?;
+    if let Some(monetary) = monetary {
+        session.run(&format!("SET lc_monetary = {}", literal(monetary)))?;
+    }
+    let (loaded, tables) = load(facts, basis, session, true)?;
+    let load_millis = millis(clock.instant(), began);
+
+    let began = clock.instant();
+    let expected = Expected { tables: &tables, loaded: &loaded, pinned: basis.ours, monetary };
+    let found = read_back_within(session, &expected)?;
+    let checked = checks::check(session, properties)?;
+    let problems: Vec<String> = found.problems.iter().chain(&checked.problems).cloned().collect();
+    if !problems.is_empty() {
+        let mut failure = Failure::new(Code::NotIntact, "what was loaded is not what the backup holds");
+        failure.causes = problems;
+        return Err(failure);
+    }
+    session.run("ANALYZE")?;
+    if transaction(session)? != number {
+        return Err(Failure::new(Code::NotIntact, "the dump ended the transaction that it was loaded in"));
+    }
+    Ok(Replaced { loaded, found, checked, load_millis, check_millis: millis(clock.instant(), began) })
+}
+
+/// The number of the session's transaction, which the server assigns now if it has none.
+fn transaction(session: &Session) -> Result<String, Failure> {
+    Ok(session.one("SELECT pg_catalog.txid_current()")?.first().cloned().flatten().unwrap_or_default())
+}
+
+/// Refuses unless the tables hold what the backup holds that is to undo it: what was written since would be lost.
+fn unchanged(
+    restore: &Restore,
+    facts: &Facts,
+    session: &Session,
+    monetary: Option<&str>,
+) -> Result<(), Failure> {
+    let database = &restore.settings.database;
+    let undo = facts.absolute(restore.options.undo.as_deref().unwrap_or(Path::new("")));
+    let shown = facts.host().shown(&undo);
+    let manifest = store::read_manifest(&undo)?
+        .ok_or_else(|| Failure::new(Code::NotFound, format!("`{shown}` has no manifest any more")))?;
+    let encoding = manifest.properties.as_ref().map_or("UTF8", |properties| properties.encoding.as_str());
+    let changes = changes(session, &manifest.tables, encoding, monetary)?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut failure =
+        Failure::new(Code::Failed, format!("`{database}` changed since the fresh backup `{shown}`"));
+    failure.causes = changes;
+    Err(failure.hint("Stop the services that write to it, back it up again, and run it again."))
+}
+
+/// Ends the transaction, and tells what became of it as the server recorded it.
+fn told(
+    failure: Failure,
+    facts: &Facts,
+    settings: &Settings,
+    session: &Session,
+    number: &str,
+    undo: &str,
+) -> Failure {
+    let database = &settings.database;
+    // The run may have been asked to end, and still it must be known.
+    session.see_through(true);
+    let ask = |session: &Session| -> Result<String, Failure> {
+        let answer = session.one(&format!("SELECT pg_catalog.txid_status({number})"))?;
+        Ok(answer.first().cloned().flatten().unwrap_or_default())
+    };
+    // A failed transaction takes no settings, and the limit counts on this side all the same.
+    drop(session.limit(Some(ANSWER)));
+    let status = session
+        .run("ROLLBACK")
+        .and_then(|()| ask(session))
+        .or_else(|_| connect(facts.host(), settings).and_then(|session| ask(&session)));
+    failure.hint(match status.as_deref() {
+        Ok("aborted") => format!("All was rolled back: `{database}` is as it was."),
+        Ok("committed") => format!(
+            "A part of the dump was committed: `{database}` is neither what it was nor what the backup holds. Stop the services, \
+             and restore `{undo}`."
+        ),
+        _ => format!(
+            "The server could not be asked whether all was rolled back, as it does when a connection ends: look into \
+             `{database}`. `{undo}` holds what was in it."
+        ),
     })
 }

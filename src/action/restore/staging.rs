@@ -196,6 +196,8 @@ fn fill(
     let facts = effects.facts();
     let host = facts.host();
     let settings = maintenance.settings().with_database(&staging.name);
+    // Who may not do the last step learns it before the long one.
+    properties::rehearse(maintenance.session(), &staging.name, &fitting(maintenance, source)?.0)?;
     let began = host.clock().instant();
     let session = connect(host, &settings)?;
     if let Some(monetary) = &source.monetary {
@@ -249,6 +251,12 @@ fn fill(
     Ok(Filled { found, notes, load_millis, check_millis: millis(began) })
 }
 
+/// What can be carried over, and what was left out.
+fn fitting(maintenance: &Maintenance, source: &Source) -> Result<(DatabaseProperties, Vec<String>), Failure> {
+    let there = roles::names(maintenance.session())?;
+    Ok(properties::fitting(&source.carried, &|role| there.contains(role)))
+}
+
 /// Carries over owner, grants, settings and limit, and looks whether they arrived.
 fn equip(
     maintenance: &Maintenance,
@@ -256,8 +264,7 @@ fn equip(
     staging: &Standing,
     source: &Source,
 ) -> Result<Vec<String>, Failure> {
-    let there = roles::names(maintenance.session())?;
-    let (mut fitting, left_out) = properties::fitting(&source.carried, &|role| there.contains(role));
+    let (mut fitting, left_out) = fitting(maintenance, source)?;
     // A limit of one connection would keep our own next session out; it is the last to be set.
     let limit = std::mem::replace(&mut fitting.connection_limit, -1);
     properties::apply(maintenance.session(), &staging.name, &fitting)?;

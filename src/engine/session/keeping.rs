@@ -66,6 +66,23 @@ impl Session {
         Ok(Some(value))
     }
 
+    /// Holds the end of a step against what is recorded of it.
+    pub(super) fn compare_step(&self, path: &str, failure: Option<&Failure>) {
+        if let Some(past) = &self.past {
+            past.lock().unwrap_or_else(PoisonError::into_inner).step_ended(path, &self.step(), failure);
+        }
+    }
+
+    /// Holds what an action returned against what is recorded of it.
+    pub(super) fn compare_action<O: Recorded>(&self, result: Result<&O, &Failure>) {
+        let Some(past) = &self.past else { return };
+        let output = result.ok().and_then(|output| serde_json::to_value(output).ok()).map(|mut output| {
+            self.host.masker().mask_json(&mut output);
+            output
+        });
+        past.lock().unwrap_or_else(PoisonError::into_inner).acted(&self.step(), output.as_ref());
+    }
+
     /// Ends a step that was kept.
     pub fn end_kept_step(&self, step: OpenStep) {
         self.state().open.retain(|open| *open != step.path);
@@ -77,6 +94,10 @@ impl Session {
         let mut masked = value.clone();
         self.host.masker().mask_json(&mut masked);
         if masked == value {
+            if let Some(past) = &self.past {
+                let mut past = past.lock().unwrap_or_else(PoisonError::into_inner);
+                past.step_value(&step.path, &value);
+            }
             self.host.emit(What::StepValue { step: step.path.clone(), value });
         }
     }

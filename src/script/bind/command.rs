@@ -115,8 +115,10 @@ fn run(ctx: &NativeCallContext, argv: &Array, mut options: Map) -> Result<Dynami
         exec.env = variables(env)?;
     }
     if let Some(Database(settings)) = options::take::<Database>("exec", &mut options, "postgres")? {
-        let known = settings.child_env("").into_iter();
-        exec.env.extend(known.map(|(name, value)| (name.to_owned(), Variable::Set(value))));
+        let known = settings.child_env("").into_iter().chain(settings.application_env());
+        for (name, value) in known {
+            exec.env.entry(name.to_owned()).or_insert(Variable::Set(value));
+        }
     }
     let done_if = options.remove("done_if");
     let options: ExecOptions = options::read("exec", options)?;
@@ -213,7 +215,8 @@ mod functions {
     /// Runs a program with options: `exec(["pytest"], #{ cwd: "app", timeout: "10m", env: ["CI"] })`.
     ///
     /// `env` (names to pass through, or a map of values; secrets go here, never into the command), `cwd`, `timeout`,
-    /// `input`, `check: false` (another exit status is no failure), `postgres: db` (gives it the PG* variables),
+    /// `input`, `check: false` (another exit status is no failure), `postgres: db` (gives it the PG* and DB_* variables and
+    /// DATABASE_URL),
     /// `reads_only: true` (a dry run runs it too), `touches: [paths]` (it changes nothing else), `done_if` (a resumed run does
     /// not run it again if this path exists, or this command, an array, exits with status 0).
     #[rhai_fn(volatile, return_raw, name = "exec")]

@@ -12,6 +12,7 @@ use crate::observe::databases::{DatabaseInfo, Databases};
 use crate::observe::estimate::{Estimate, Estimated};
 use crate::observe::query::{Answer, Query, Value};
 use crate::observe::require_pg_dump::{PgDump, RequirePgDump};
+use crate::observe::require_restorable::RequireRestorable;
 use crate::script::bind::backup::Pipeline;
 use crate::script::bind::time::{Bytes, Time};
 use crate::script::bind::{known_text, observe, perform};
@@ -238,6 +239,13 @@ fn restore_from(
 
 #[export_module]
 mod functions {
+    /// Checks that a database can be restored now: the server can be reached, the role may make and rename databases, and
+    /// nothing holds on to the present one: `require_restorable(db)`.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn require_restorable(ctx: NativeCallContext, db: Database) -> Result<Dynamic, Raised> {
+        observe(&ctx, &RequireRestorable { settings: db.0 }, false)
+    }
+
     /// The database that the environment names; does not connect: `let db = postgres();`.
     ///
     /// Read are DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD, DATABASE_URL, the PG* variables, the service file and

@@ -1,7 +1,7 @@
 use super::Project;
 use crate::base::event::Outcome::Failed;
 use crate::base::failure::Code;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A playbook and what its failure tells.
 #[track_caller]
@@ -203,9 +203,7 @@ fn a_cancelled_run_is_interrupted_and_nothing_swallows_it() {
     {
         let mut project = Project::new(&format!("attempt \"S\" {{ {block} }}\ninfo(\"no\");"));
         project.interrupted = Some(Duration::from_millis(50));
-        let began = Instant::now();
         let ran = project.live();
-        assert!(began.elapsed() < Duration::from_secs(10), "{block}");
         assert_eq!((ran.failure().code, ran.failure().message.as_str()), (Code::Interrupted, "interrupted"));
         assert_eq!(ran.failure().step.as_deref(), Some("S"), "{block}");
         assert_eq!(ran.steps(), [("S".to_owned(), Failed)], "{block}");

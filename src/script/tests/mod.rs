@@ -57,7 +57,7 @@ struct Project {
     dir: tempfile::TempDir,
     params: Map<String, Value>,
     env: Vec<(String, String)>,
-    /// When the run is interrupted.
+    /// How long after its first step began the run is interrupted.
     interrupted: Option<Duration>,
     /// What a person answers.
     answer: Option<bool>,
@@ -112,8 +112,12 @@ impl Project {
         let recorder = Arc::new(Recorder::default());
         host.listen(recorder.clone());
         if let Some(after) = self.interrupted {
-            let cancel = host.cancel().clone();
+            let (cancel, events) = (host.cancel().clone(), recorder.clone());
             std::thread::spawn(move || {
+                let begun = |what: &What| matches!(what, What::StepBegun { .. });
+                while !events.0.lock().unwrap().iter().any(begun) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 std::thread::sleep(after);
                 cancel.cancel(Reason::Interrupted);
             });

@@ -268,6 +268,7 @@ impl<'a> Loader<'a> {
     /// Carries out a statement that this role may lack the right for, or whose object is there already.
     fn tolerated(&mut self, text: &[u8], line: u64) -> Result<(), Failure> {
         self.flush()?;
+        self.steady()?;
         let (sent, _) = self.as_text(text);
         if self.options.in_transaction {
             self.session.run("SAVEPOINT lifeboat")?;
@@ -290,6 +291,11 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// Lets the server read what comes next as it was read here, whatever a trigger or a default value has set meanwhile.
+    fn steady(&self) -> Result<(), Failure> {
+        self.session.run("SET standard_conforming_strings = on; SET client_encoding = UTF8")
+    }
+
     /// Sends the batch.
     fn flush(&mut self) -> Result<(), Failure> {
         if self.items.is_empty() {
@@ -298,6 +304,7 @@ impl<'a> Loader<'a> {
         let batch = std::mem::take(&mut self.batch);
         let items = std::mem::take(&mut self.items);
         self.length = 0;
+        self.steady()?;
         match self.session.batch(&batch)? {
             Ok(touched) => {
                 for (item, rows) in items.into_iter().zip(touched) {
@@ -332,6 +339,7 @@ impl<'a> Loader<'a> {
 
     fn copy_begin(&mut self, head: &CopyHead, text: &[u8], line: u64) -> Result<(), Failure> {
         self.flush()?;
+        self.steady()?;
         let describe = describe(text);
         let refused = |loader: &Self, refused: &Refused| {
             let item = Item { line, describe: describe.clone(), begin: 0, text: None, inserts: None };

@@ -50,9 +50,11 @@ impl Standing {
         self.connection_limit == INVALID_LIMIT
     }
 
-    /// Whether it has a mark and is not the very database that the mark speaks of.
+    /// Whether it has a mark, is not the very database that the mark speaks of, and still has a name that a run gave it: one
+    /// that somebody renamed is theirs.
     pub fn is_removable(&self) -> bool {
-        self.mark.as_ref().is_some_and(|mark| mark.database != self.name)
+        let is_named_so = ["_before_", "_undone_", "_staging_"].iter().any(|part| self.name.contains(part));
+        is_named_so && self.mark.as_ref().is_some_and(|mark| mark.database != self.name)
     }
 }
 
@@ -83,7 +85,11 @@ impl Maintenance {
         let session = connect_to_any(host, settings, &names)?;
         let session = Arc::new(session);
         let name = format!("lifeboat on {}, process {}", machine(), std::process::id());
-        session.run(&format!("SET application_name = {}", literal(&name)))?;
+        // A role's own setting must not forbid what the role may do.
+        session.run(&format!(
+            "SET default_transaction_read_only = off; SET application_name = {}",
+            literal(&name)
+        ))?;
         Ok(Self { host: host.clone(), settings: settings.clone(), session })
     }
 
@@ -104,7 +110,9 @@ impl Maintenance {
 
     /// Another session in the same maintenance database.
     pub(super) fn another(&self) -> Result<Session, Failure> {
-        super::connection::connect(&self.host, self.session.settings())
+        let session = super::connection::connect(&self.host, self.session.settings())?;
+        session.run("SET default_transaction_read_only = off")?;
+        Ok(session)
     }
 
     /// Takes the right to restore into `database`, so that two machines exclude each other. It is an advisory lock of the

@@ -4,6 +4,7 @@ pub mod address;
 pub mod binaries;
 pub mod catalog;
 pub mod checks;
+pub mod child_env;
 pub mod connection;
 mod connection_url;
 pub mod contents;

@@ -166,17 +166,37 @@ fn statements(database: &str, properties: &DatabaseProperties) -> Vec<String> {
 /// # Errors
 /// `Query` with the server's words.
 pub fn apply(session: &Session, database: &str, properties: &DatabaseProperties) -> Result<(), Failure> {
+    give(session, database, properties, "COMMIT")
+}
+
+/// Gives a database the properties, and takes all of it back: whether this role may is known before the work is done.
+///
+/// # Errors
+/// As [`apply`].
+pub fn rehearse(session: &Session, database: &str, properties: &DatabaseProperties) -> Result<(), Failure> {
+    give(session, database, properties, "ROLLBACK")
+}
+
+fn give(
+    session: &Session,
+    database: &str,
+    properties: &DatabaseProperties,
+    end: &str,
+) -> Result<(), Failure> {
     let statements = statements(database, properties);
     if statements.is_empty() {
         return Ok(());
     }
-    let sql = format!("BEGIN;\n{};\nCOMMIT", statements.join(";\n"));
+    let sql = format!("BEGIN;\n{};\n{end}", statements.join(";\n"));
     match session.batch(&sql)? {
         Ok(_) => Ok(()),
         Err(refused) => {
             session.run("ROLLBACK")?;
             let failed = refused.done.checked_sub(1).and_then(|at| statements.get(at));
-            let failure = own(&refused, format!("the properties of `{database}` cannot be carried over"));
+            let mut failure = own(&refused, format!("the properties of `{database}` cannot be carried over"));
+            if refused.state == "42501" {
+                failure = failure.hint("Connect as a superuser: others may not set what one has set.");
+            }
             Err(failed.iter().fold(failure, |failure, statement| {
                 // The value of a setting may be a secret.
                 let shown = statement.split(" TO ").next().unwrap_or_default();

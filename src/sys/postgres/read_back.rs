@@ -6,7 +6,8 @@
 use super::catalog::text;
 use super::exchange::{Refused, own};
 use super::fingerprint::{Fingerprint, RowHasher};
-use super::load::Loaded;
+use super::load::{Copied, Loaded};
+use super::ownership::own_tables;
 use super::quote::literal;
 use crate::base::backup::TableContent;
 use crate::base::event::{Progress, What};
@@ -151,6 +152,43 @@ pub fn read_back_within(session: &Session, expected: &Expected<'_>) -> Result<Re
         }
     }
     Ok(found)
+}
+
+/// Where the tables that the session's role owns differ from what a dump of ours in `encoding` held, read in the transaction
+/// that is open.
+///
+/// # Errors
+/// Those of the connection.
+pub fn changes(
+    session: &Session,
+    tables: &[TableContent],
+    encoding: &str,
+    monetary: Option<&str>,
+) -> Result<Vec<String>, Failure> {
+    let mut changes = Vec::new();
+    let mut loaded = Loaded { encoding: encoding.to_owned(), ..Loaded::default() };
+    for table in tables {
+        let found = session.rows(&format!(
+            "SELECT c.oid, quote_ident(a.attname) FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_attribute a \
+             ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
+             WHERE c.oid = pg_catalog.to_regclass({}) ORDER BY a.attnum",
+            literal(&table.table)
+        ))?;
+        let Some(oid) = found.rows.first().and_then(|row| text(row, 0).parse().ok()) else {
+            changes.push(format!("table {} is not there any more", table.table));
+            continue;
+        };
+        let columns = found.rows.iter().filter_map(|row| row.get(1).cloned().flatten()).collect();
+        loaded.copied.insert(table.table.clone(), Copied { oid, columns, rows: table.rows });
+    }
+    for (oid, name) in own_tables(session)? {
+        if !loaded.copied.values().any(|copied| copied.oid == oid) {
+            changes.push(format!("table {name} was made since"));
+        }
+    }
+    let found = read_back_within(session, &Expected { tables, loaded: &loaded, pinned: true, monetary })?;
+    changes.extend(found.problems);
+    Ok(changes)
 }
 
 fn plural(n: usize, one: &str, more: &str) -> String {

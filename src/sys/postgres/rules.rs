@@ -3,7 +3,7 @@
 //! A dump of one database changes that database and nothing else. What reaches further (roles, other databases, the
 //! server's files and programs) is refused before anything is done, wherever it stands in the dump.
 
-use super::statement::Tokens;
+use super::statement::{Token, Tokens};
 
 /// What to do with a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,66 @@ const OTHER_DATABASES: &str =
 const ROLES: &str =
     "Make roles from the saved `FILE.globals.sql`, or by hand; a dump of one database holds none.";
 const SERVER: &str = "No `pg_dump` writes that: do not trust this file, and use another backup.";
+const UNKNOWN: Rule = Rule::Refuse(
+    "it is none of the statements that `pg_dump` writes",
+    "Make the dump again with `pg_dump`; what else is to be done, do by hand after the restore.",
+);
+
+/// What `pg_dump` makes, changes and drops, by the first word of its kind.
+const KINDS: [&str; 33] = [
+    "access",
+    "aggregate",
+    "cast",
+    "collation",
+    "constraint",
+    "conversion",
+    "default",
+    "domain",
+    "event",
+    "extension",
+    "foreign",
+    "function",
+    "index",
+    "language",
+    "large",
+    "materialized",
+    "operator",
+    "policy",
+    "procedural",
+    "procedure",
+    "publication",
+    "rule",
+    "schema",
+    "sequence",
+    "server",
+    "statistics",
+    "table",
+    "text",
+    "transform",
+    "trigger",
+    "trusted",
+    "type",
+    "view",
+];
+
+/// What stands only behind CREATE.
+const MADE: [&str; 4] = ["recursive", "subscription", "unique", "unlogged"];
+
+/// Functions of the server that `pg_dump` calls; their arguments are plain values.
+const CALLED: [&str; 12] = [
+    "lo_close",
+    "lo_create",
+    "lo_from_bytea",
+    "lo_open",
+    "lo_put",
+    "lo_unlink",
+    "lowrite",
+    "pg_restore_attribute_stats",
+    "pg_restore_extended_stats",
+    "pg_restore_relation_stats",
+    "set_config",
+    "setval",
+];
 
 /// The rule for a statement.
 pub fn rule(statement: &[u8]) -> Rule {
@@ -69,22 +129,88 @@ pub fn rule(statement: &[u8]) -> Rule {
         ["comment", "on", "extension", ..] => Rule::Tolerate,
         ["create", "schema", "public"] => Rule::Tolerate,
         ["insert", "into", ..] => Rule::Insert(inserted_into(statement)),
-        ["begin" | "commit" | "rollback" | "end" | "abort", ..] | ["start", "transaction", ..] => {
-            Rule::Transaction
+        // Around large objects, and nothing but the word.
+        ["begin" | "commit"] if is_a_word(statement) => Rule::Transaction,
+        ["select", ..] => selected(statement),
+        ["drop", "subscription", ..] => Rule::Skip(
+            "nothing is subscribed in a database that is loaded, and dropping may reach another server",
+        ),
+        ["alter", "subscription", ..] => subscription_changed(statement),
+        ["create", "or", "replace", kind, ..] if KINDS.contains(kind) || MADE.contains(kind) => Rule::Run,
+        ["create", kind, ..] if KINDS.contains(kind) || MADE.contains(kind) => Rule::Run,
+        ["alter" | "drop", kind, ..] if KINDS.contains(kind) => Rule::Run,
+        ["comment", "on", ..] | ["security", "label", ..] | ["refresh", "materialized", "view", ..] => {
+            Rule::Run
         }
         ["set", "session", "authorization", ..] | ["set", "role", ..] | ["set", "transaction", ..] => {
             Rule::Run
         }
         ["set", ..] => set(statement),
-        _ => Rule::Run,
+        _ => UNKNOWN,
     }
+}
+
+fn is_a_word(statement: &[u8]) -> bool {
+    Tokens::of(statement).skip(1).all(|token| token == Token::Symbol(b';'))
+}
+
+/// One call of a function of the server with plain values, as `pg_dump` writes it.
+fn selected(statement: &[u8]) -> Rule {
+    let mut tokens = Tokens::of(statement).skip(1);
+    let is_the_servers = tokens.next().is_some_and(|token| token.is("pg_catalog"))
+        && tokens.next() == Some(Token::Symbol(b'.'));
+    let called = match tokens.next() {
+        Some(Token::Word(name)) if is_the_servers => String::from_utf8_lossy(name).to_ascii_lowercase(),
+        _ => return UNKNOWN,
+    };
+    if ["lo_import", "lo_export"].contains(&called.as_str()) {
+        return Rule::Refuse("it reads or writes files or programs of the server", SERVER);
+    }
+    if !CALLED.contains(&called.as_str()) || tokens.next() != Some(Token::Symbol(b'(')) {
+        return UNKNOWN;
+    }
+    let mut first = None;
+    loop {
+        let Some(token) = tokens.next() else { return UNKNOWN };
+        match token {
+            Token::Symbol(b')') => break,
+            Token::Text(_) | Token::Word(_) | Token::Symbol(b',' | b'-' | b':') => {
+                first.get_or_insert(token);
+            }
+            _ => return UNKNOWN,
+        }
+    }
+    if called == "set_config" && first != Some(Token::Text(b"'search_path'")) {
+        return Rule::Refuse("it changes a setting that decides how the rest of the dump is read", SERVER);
+    }
+    let rest: Vec<Token<'_>> = tokens.filter(|token| *token != Token::Symbol(b';')).collect();
+    // `pg_dump --clean --if-exists` looks whether the large object is there.
+    let looks = called == "lo_unlink"
+        && matches!(rest.as_slice(), [from, catalog, Token::Symbol(b'.'), table, place, oid, Token::Symbol(b'='), Token::Text(_)]
+            if from.is("from") && catalog.is("pg_catalog") && table.is("pg_largeobject_metadata")
+                && place.is("where") && oid.is("oid"));
+    if rest.is_empty() || looks { Rule::Run } else { UNKNOWN }
+}
+
+/// A subscription may get an owner; whatever else changes it makes it reach out for the other server.
+fn subscription_changed(statement: &[u8]) -> Rule {
+    let mut tokens = Tokens::of(statement).skip(3);
+    if tokens.next().is_some_and(|token| token.is("owner"))
+        && tokens.next().is_some_and(|token| token.is("to"))
+    {
+        return Rule::Run;
+    }
+    Rule::Refuse(
+        "it would connect to another server and take its changes",
+        "Enable subscriptions by hand after the restore, when nothing else takes the same changes.",
+    )
 }
 
 fn says_connect_false(statement: &[u8]) -> bool {
     let mut tokens = Tokens::of(statement);
     while let Some(token) = tokens.next() {
         if token.is("connect") {
-            let equals = tokens.next() == Some(super::statement::Token::Symbol(b'='));
+            let equals = tokens.next() == Some(Token::Symbol(b'='));
             let value = tokens.next().and_then(|token| token.text());
             return equals && matches!(value.as_deref(), Some("false" | "off" | "0"));
         }
@@ -124,15 +250,15 @@ fn inserted_into(statement: &[u8]) -> String {
     let mut name = String::new();
     while let Some(token) = tokens.next() {
         match token {
-            super::statement::Token::Word(word) => name.push_str(&String::from_utf8_lossy(word)),
-            super::statement::Token::Quoted(word) => {
+            Token::Word(word) => name.push_str(&String::from_utf8_lossy(word)),
+            Token::Quoted(word) => {
                 name.push('"');
                 name.push_str(&String::from_utf8_lossy(word));
                 name.push('"');
             }
             _ => break,
         }
-        if tokens.peek() != Some(&super::statement::Token::Symbol(b'.')) {
+        if tokens.peek() != Some(&Token::Symbol(b'.')) {
             break;
         }
         tokens.next();
@@ -146,7 +272,7 @@ fn set(statement: &[u8]) -> Rule {
     tokens.next_if(|token| token.is("session") || token.is("local"));
     let Some(name) = tokens.next().and_then(|token| token.name()) else { return Rule::Run };
     // A setting with a dot belongs to an extension, and needs not be known.
-    if tokens.next() == Some(super::statement::Token::Symbol(b'.')) {
+    if tokens.next() == Some(Token::Symbol(b'.')) {
         return Rule::Run;
     }
     let value = tokens.next().and_then(|token| token.text()).unwrap_or_default();
@@ -185,6 +311,32 @@ mod tests {
             "PREPARE TRANSACTION 'x';",
             "LOAD 'x';",
             "SET standard_conforming_strings = off;",
+            "SELECT pg_catalog.set_config('standard_conforming_strings', 'off', false);",
+            "SELECT pg_catalog.set_config('search_path', '', false), pg_catalog.set_config('x', 'y', false);",
+            "SELECT pg_catalog.set_config('search_path' || '', '', false);",
+            "SELECT set_config('search_path', '', false);",
+            "SELECT pg_catalog.setval(public.f(), 1);",
+            "SELECT pg_catalog.setval('s', 1) FROM public.v;",
+            "SELECT pg_catalog.lo_export(1, '/x');",
+            "SELECT pg_catalog.lo_import('/etc/passwd');",
+            "SELECT pg_catalog.pg_terminate_backend(1);",
+            "DO $$ BEGIN END $$;",
+            "CALL public.p();",
+            "EXPLAIN ANALYZE SELECT 1;",
+            "EXECUTE p;",
+            "PREPARE p AS SELECT 1;",
+            "ALTER SUBSCRIPTION s ENABLE;",
+            "ALTER SUBSCRIPTION owner CONNECTION 'x';",
+            "COMMIT AND CHAIN;",
+            "COMMIT PREPARED 'x';",
+            "ROLLBACK;",
+            "END;",
+            "START TRANSACTION;",
+            "BEGIN ISOLATION LEVEL SERIALIZABLE;",
+            "VACUUM;",
+            "WITH x AS (SELECT 1) SELECT 1;",
+            "RESET ALL;",
+            "DISCARD ALL;",
         ] {
             assert!(matches!(rule(statement.as_bytes()), Rule::Refuse(..)), "{statement}");
         }
@@ -201,6 +353,16 @@ mod tests {
             "CREATE SUBSCRIPTION s CONNECTION 'x' PUBLICATION p WITH (connect = false, slot_name = 's');",
             "SELECT pg_catalog.set_config('search_path', '', false);",
             "SET app.x = 1;",
+            "SELECT pg_catalog.setval('public.\"a b\"', -7, true);",
+            "SELECT pg_catalog.lo_open('4711', 131072);",
+            "SELECT pg_catalog.lowrite(0, '\\x00');",
+            "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata WHERE oid = '4711';",
+            "ALTER SUBSCRIPTION enable OWNER TO x;",
+            "CREATE OR REPLACE VIEW public.v AS SELECT 1;",
+            "CREATE UNIQUE INDEX i ON public.t USING btree (x);",
+            "ALTER TRIGGER x ON public.t DEPENDS ON EXTENSION e;",
+            "DROP TABLE IF EXISTS public.t;",
+            "REFRESH MATERIALIZED VIEW public.m;",
         ] {
             assert_eq!(rule(statement.as_bytes()), Rule::Run, "{statement}");
         }
@@ -212,6 +374,8 @@ mod tests {
             rule(b"SET default_tablespace = \"Fast\";"),
             Rule::Set("default_tablespace".into(), "Fast".into())
         );
+        assert_eq!(rule(b"BEGIN;"), Rule::Transaction);
+        assert_eq!(rule(b"COMMIT ;"), Rule::Transaction);
         assert_eq!(rule(br#"INSERT INTO "a b".c VALUES ('x');"#), Rule::Insert(r#""a b".c"#.into()));
     }
 }

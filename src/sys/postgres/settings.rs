@@ -15,7 +15,6 @@ use crate::sys::postgres::machine::Machine;
 use crate::sys::postgres::password_file;
 use crate::sys::postgres::sources::{self, Found, Parts, Source};
 pub use crate::sys::postgres::sslmode::SslMode;
-use crate::sys::process::Value;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -420,44 +419,6 @@ impl Settings {
         if let Some(password) = &self.password {
             masker.add(password);
         }
-    }
-
-    /// The variables with which PostgreSQL's own programs reach the same database as the same user, beside those that
-    /// every child gets. `pins` are options of the session that every dump needs, as
-    /// `catalog::dump_options` gives them.
-    pub fn child_env(&self, pins: &str) -> Vec<(&'static str, Value)> {
-        let mut env: Vec<(&'static str, String)> = vec![
-            ("PGHOST", self.host.clone()),
-            ("PGPORT", self.port.to_string()),
-            ("PGDATABASE", self.database.clone()),
-            ("PGUSER", self.user.clone()),
-            ("PGSSLMODE", self.sslmode.name().to_owned()),
-            ("PGCONNECT_TIMEOUT", self.connect_timeout.map_or(0, |limit| limit.as_secs().max(2)).to_string()),
-            ("PGAPPNAME", "lifeboat".to_owned()),
-            // The program must not take from a file what was decided here; libpq warns of what is there and no file.
-            ("PGPASSFILE", "/dev/null/none".to_owned()),
-        ];
-        if let Some(address) = self.hostaddr {
-            env.push(("PGHOSTADDR", address.to_string()));
-        }
-        let verifies = matches!(self.sslmode, SslMode::VerifyCa | SslMode::VerifyFull);
-        match &self.sslrootcert {
-            Some(RootCertificates::File(path)) => env.push(("PGSSLROOTCERT", path.display().to_string())),
-            Some(RootCertificates::System) => env.push(("PGSSLROOTCERT", Machine::system_roots())),
-            None if verifies => env.push(("PGSSLROOTCERT", Machine::system_roots())),
-            None => {}
-        }
-        if let Some(binding) = &self.channel_binding {
-            env.push(("PGCHANNELBINDING", binding.clone()));
-        }
-        let options = [self.options.as_deref().unwrap_or_default(), pins].join(" ");
-        if !options.trim().is_empty() {
-            env.push(("PGOPTIONS", options.trim().to_owned()));
-        }
-        let plain = env.into_iter().map(|(name, value)| (name, Value::Plain(value)));
-        plain
-            .chain(self.password.iter().map(|password| ("PGPASSWORD", Value::Secret(password.clone()))))
-            .collect()
     }
 }
 

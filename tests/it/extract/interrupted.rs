@@ -390,3 +390,42 @@ fn what_root_extracts_stays_with_whom_it_belongs_to() {
     "#]]
     .assert_eq(&project.told(&ran));
 }
+
+/// A project whose archive was extracted by a run that was killed before it could say so.
+fn killed_after_extracting() -> (TestProject, String) {
+    let project = project().file("tree/a", "saved\n").file("tree/b", "the same\n");
+    project.run(&["back"]).exits(0);
+    let project = project.file("tree/a", "later\n").env("LIFEBOAT_FAULT", "kill-after:1");
+    assert_eq!(project.run(&["extract"]).code, 1009);
+    let run = runs(&project).remove(0).run;
+    assert_eq!(std::fs::read_to_string(project.at("tree/a")).unwrap(), "saved\n");
+    (project.env("LIFEBOAT_FAULT", ""), run.letters().to_owned())
+}
+
+#[test]
+fn a_resumed_run_knows_what_it_extracted_and_rolls_it_back() {
+    let (project, run) = killed_after_extracting();
+    let ran = project.run(&["resume", &run]).exits(0);
+    ran.says("extract: extracted a.tar.gz: 0 new, 1 changed, 1 the same (kept)\n");
+    assert_eq!(kept(&project, "tree").len(), 1);
+    project.run(&["rollback", &run, "--yes"]).exits(0);
+    assert_eq!(std::fs::read_to_string(project.at("tree/a")).unwrap(), "later\n");
+}
+
+#[test]
+fn a_resumed_run_does_not_overwrite_what_was_edited_since() {
+    let (project, run) = killed_after_extracting();
+    let project = project.file("tree/a", "edited\n");
+    let ran = project.run(&["resume", &run]).exits(6);
+    let why = "nobody can tell what became of `extract`: `tree/a` was changed after it was extracted";
+    assert!(
+        ran.stderr.replace(&format!("{}/", project.path().display()), "").contains(why),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(std::fs::read_to_string(project.at("tree/a")).unwrap(), "edited\n");
+    // It was asked to do it again: what was edited is kept, and the rollback brings that back.
+    project.run(&["resume", &run, "--redo"]).exits(0);
+    assert_eq!(std::fs::read_to_string(project.at("tree/a")).unwrap(), "saved\n");
+    assert_eq!(kept(&project, "tree").len(), 2);
+}

@@ -132,3 +132,108 @@ fn in_place_a_failure_changes_nothing() {
     .assert_eq(&project.told(&ran).replace(&shop.name, "DB").replace(&role, "ROLE"));
     clean(&shop, &role);
 }
+
+#[test]
+fn in_place_what_was_written_since_the_fresh_backup_is_not_lost() {
+    let (shop, role) = owned("restore_in_place_changed");
+    let project = as_role(&shop, &role);
+    let undo = back_up(&project, "undo");
+    psql(
+        &shop,
+        &format!(
+            "SET ROLE {role}; INSERT INTO users (name) VALUES ('late'); UPDATE mine.low SET id = 8; CREATE TABLE later (x int)"
+        ),
+    );
+    let before = dump_text(&shop);
+    let ran = project.run(&["restore_file", &undo, "--in-place", "--undo", &undo, "--yes"]);
+    assert!(dump_text(&shop) == before);
+    expect![[r#"
+        exit 1
+        error: `DB` changed since the fresh backup `undo/DB_db_STAMP.sql.gz`
+           ——▶ playbooks/restore_file.rhai:16:9
+           │
+        N │         restore(params.file, db, #{ in_place: params.in_place, undo: params.undo })
+           │         ^
+        caused by: table public.later was made since
+        caused by: table mine.low has *** content than the backup
+        caused by: table public.users has 3001 rows instead of 3000
+        hint: Stop the services that write to it, back it up again, and run it again.
+        hint: All was rolled back: `DB` is as it was.
+        ✘ restore_file failed in step `Restore` after TIME (exit 1)
+    "#]]
+    .assert_eq(&project.told(&ran).replace(&shop.name, "DB").replace(&role, "ROLE"));
+    clean(&shop, &role);
+}
+
+#[test]
+fn in_place_what_belongs_to_others_is_named() {
+    let (shop, role) = owned("restore_in_place_strangers");
+    let project = as_role(&shop, &role);
+    let undo = back_up(&project, "undo");
+    psql(
+        &shop,
+        &format!(
+            "SET client_min_messages = error; CREATE ROLE {role}_b; CREATE SCHEMA theirs AUTHORIZATION {role}_b; CREATE FUNCTION mine.g(mine.mood) RETURNS int LANGUAGE sql AS 'SELECT 1'; \
+             CREATE TYPE mine.t AS ENUM ('x'); ALTER TYPE mine.t OWNER TO {role}_b; CREATE PUBLICATION p FOR TABLE users"
+        ),
+    );
+    let before = dump_text(&shop);
+    let ran = project.run(&["restore_file", &undo, "--in-place", "--undo", &undo, "--yes"]);
+    assert!(dump_text(&shop) == before);
+    let told = project.told(&ran).replace(&role, "ROLE");
+    psql(
+        &shop,
+        &format!(
+            "SET client_min_messages = error; DROP PUBLICATION p; DROP FUNCTION mine.g; DROP OWNED BY {role}_b CASCADE; DROP ROLE {role}_b"
+        ),
+    );
+    let causes: String =
+        told.lines().filter(|line| line.starts_with("caused by")).map(|line| format!("{line}\n")).collect();
+    expect![[r#"
+        caused by: function mine.g(mine.mood) belongs to `postgres`, so that `ROLE` may not replace it
+        caused by: publication p belongs to `postgres`, so that `ROLE` may not replace it
+        caused by: schema theirs belongs to `ROLE_b`, so that `ROLE` may not replace it
+        caused by: type mine.t belongs to `ROLE_b`, so that `ROLE` may not replace it
+    "#]]
+    .assert_eq(&causes);
+    clean(&shop, &role);
+}
+
+#[test]
+fn in_place_rights_that_were_given_in_advance_do_not_stay() {
+    let (shop, role) = owned("restore_in_place_defaults");
+    let project = as_role(&shop, &role);
+    let file = back_up(&project, DIR);
+    let before = dump_text(&shop);
+    psql(
+        &shop,
+        &format!(
+            "SET ROLE {role}; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC; \
+             ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM PUBLIC; \
+             ALTER DEFAULT PRIVILEGES IN SCHEMA mine GRANT USAGE ON SEQUENCES TO PUBLIC"
+        ),
+    );
+    let undo = back_up(&project, "undo");
+    project.run(&["restore_file", &file, "--in-place", "--undo", &undo, "--yes"]).exits(0);
+    assert!(dump_text(&shop) == before);
+    clean(&shop, &role);
+}
+
+#[test]
+fn in_place_a_dump_cannot_end_the_transaction_by_changing_how_strings_are_read() {
+    let (shop, role) = owned("restore_in_place_smuggled");
+    let project = as_role(&shop, &role);
+    let undo = back_up(&project, "undo");
+    std::fs::create_dir_all(project.at(DIR)).unwrap();
+    let text = "SET client_encoding = 'UTF8';\nCREATE TABLE public.a (x int);\nCREATE TABLE public.b (x text);\n\
+                CREATE FUNCTION public.off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                PERFORM pg_catalog.set_config('standard_conforming_strings', 'off', false); RETURN NEW; END $$;\n\
+                CREATE TRIGGER off BEFORE INSERT ON public.a FOR EACH ROW EXECUTE FUNCTION public.off();\n\
+                COPY public.a (x) FROM stdin;\n1\n\\.\n\
+                INSERT INTO public.b VALUES ('\\'' ); COMMIT; --');\n\
+                \n--\n-- PostgreSQL database dump complete\n--\n";
+    std::fs::write(project.at("backups/smuggled.sql"), text).unwrap();
+    project.run(&["restore_file", "backups/smuggled.sql", "--in-place", "--undo", &undo, "--yes"]).exits(0);
+    assert!(dump_text(&shop).contains("\n\\\\' ); COMMIT; --\n"));
+    clean(&shop, &role);
+}

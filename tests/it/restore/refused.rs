@@ -182,6 +182,11 @@ fn what_reaches_beyond_the_database_is_refused_with_its_line() {
         "ALTER SYSTEM SET log_statement = 'all';",
         "GRANT pg_execute_server_program TO PUBLIC;",
         "CREATE SUBSCRIPTION s CONNECTION 'host=evil' PUBLICATION p;",
+        "SELECT pg_catalog.set_config('standard_conforming_strings', 'off', false);",
+        "SELECT pg_catalog.lo_export(1, '/tmp/owned');",
+        "DO $$ BEGIN END $$;",
+        "COMMIT AND CHAIN;",
+        "ALTER SUBSCRIPTION s ENABLE;",
     ] {
         let file = with_statement(&project, sql);
         let told = refused(&project, &shop, &[&file]);
@@ -239,6 +244,31 @@ fn what_reaches_beyond_the_database_is_refused_with_its_line() {
            ——▶ playbooks/restore_file.rhai:14:9
         caused by: it would connect to another server and take its changes
         hint: Make the dump with `pg_dump`, which writes subscriptions with `connect = false`, or with --no-subscriptions.
+        exit 2
+        error: line 7 of `hostile.sql` must not be carried out: `SELECT pg_catalog.set_config`
+           ——▶ playbooks/restore_file.rhai:14:9
+        caused by: it changes a setting that decides how the rest of the dump is read
+        hint: No `pg_dump` writes that: do not trust this file, and use another backup.
+        exit 2
+        error: line 7 of `hostile.sql` must not be carried out: `SELECT pg_catalog.lo_export`
+           ——▶ playbooks/restore_file.rhai:14:9
+        caused by: it reads or writes files or programs of the server
+        hint: No `pg_dump` writes that: do not trust this file, and use another backup.
+        exit 2
+        error: line 7 of `hostile.sql` must not be carried out: `DO`
+           ——▶ playbooks/restore_file.rhai:14:9
+        caused by: it is none of the statements that `pg_dump` writes
+        hint: Make the dump again with `pg_dump`; what else is to be done, do by hand after the restore.
+        exit 2
+        error: line 7 of `hostile.sql` must not be carried out: `COMMIT AND CHAIN`
+           ——▶ playbooks/restore_file.rhai:14:9
+        caused by: it is none of the statements that `pg_dump` writes
+        hint: Make the dump again with `pg_dump`; what else is to be done, do by hand after the restore.
+        exit 2
+        error: line 7 of `hostile.sql` must not be carried out: `ALTER SUBSCRIPTION s ENABLE`
+           ——▶ playbooks/restore_file.rhai:14:9
+        caused by: it would connect to another server and take its changes
+        hint: Enable subscriptions by hand after the restore, when nothing else takes the same changes.
     "#]].assert_eq(&all);
 }
 
@@ -299,7 +329,8 @@ fn an_error_of_the_server_names_line_and_statement() {
         "CREATE TABLE public.b (\n  x int,\n  y no_such_type\n);",
         "CREATE TABLE public.b (x int);\nALTER TABLE public.b ADD CONSTRAINT c CHECK (x > 'secret');",
         "CREATE TABLE public.b (x int NOT NULL);\nCOPY public.b (x) FROM stdin;\n1\n\\N\n2\n\\.",
-        "DO $$ BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;",
+        "CREATE FUNCTION public.full() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'could not extend file: No space left on device' \
+         USING ERRCODE = 'disk_full'; END $$;\nINSERT INTO public.a VALUES (public.full());",
         // As in dumps, names are looked up nowhere.
         "SELECT pg_catalog.set_config('search_path', '', false);\nCREATE FUNCTION public.twice(a int) RETURNS int LANGUAGE sql \
          IMMUTABLE AS $$ SELECT helper(a) $$;\nCREATE TABLE public.b (x int);\nINSERT INTO public.b VALUES (1);\n\
@@ -328,7 +359,7 @@ fn an_error_of_the_server_names_line_and_statement() {
         caused by: Failing row contains (null)
         hint: `DB` is as it was.
         exit 1
-        error: `hostile.sql` cannot be loaded: line 8, `DO`
+        error: `hostile.sql` cannot be loaded: line 9, `INSERT INTO public.a VALUES`
            ——▶ playbooks/restore_file.rhai:14:9
         caused by: could not extend file: No space left on device (53100)
         hint: Free space on the database server: while a restore runs, the old database and the new one need room, and so does the server's WAL.
@@ -379,9 +410,9 @@ fn a_wrong_password_is_told_and_never_shown() {
            ——▶ playbooks/restore_file.rhai:14:9
         caused by: password authentication failed for user "postgres"
         hint: Correct the password of `postgres`; it came from DB_PASSWORD.
-        hint: Databases are made and renamed from another one: let `postgres` connect to `postgres` or `template1`.
         ✘ restore_file failed in step `Restore` after TIME (exit 1)
-    "#]].assert_eq(&told);
+    "#]]
+    .assert_eq(&told);
 }
 
 #[test]

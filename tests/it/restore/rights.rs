@@ -1,0 +1,84 @@
+//! What the role may do, and what is said loudly before it does it.
+
+use super::{DIR, backed_up, databases_like, kept, project};
+use crate::cluster::{TestDatabase, database, dump_text, psql};
+use crate::project::TestProject;
+use expect_test::expect;
+
+/// A database of a role that may make databases, and nothing else; a project that connects as it.
+fn maker(hint: &str) -> (TestDatabase, String, TestProject) {
+    let shop = database(hint);
+    let role = format!("{}_role", shop.name);
+    psql(
+        &shop,
+        &format!(
+            "CREATE ROLE {role} LOGIN CREATEDB PASSWORD 'p4ss'; ALTER DATABASE {} OWNER TO {role}; SET ROLE {role}; \
+             CREATE TABLE mine (x int); INSERT INTO mine VALUES (1)",
+            shop.name
+        ),
+    );
+    let project = project(&shop).env("DB_USER", role.clone()).env("DB_PASSWORD", "p4ss");
+    (shop, role, project)
+}
+
+fn back_up(project: &TestProject) -> String {
+    project.run(&["backup_database"]).exits(0);
+    format!("{DIR}/{}", project.only(DIR, ".sql.gz"))
+}
+
+#[test]
+fn what_cannot_be_carried_over_is_told_before_the_load() {
+    let (shop, role, project) = maker("restore_superusers_setting");
+    psql(&shop, &format!("ALTER DATABASE {} SET log_statement = 'ddl'", shop.name));
+    std::fs::create_dir_all(project.at(DIR)).unwrap();
+    // Its load would fail.
+    let text = "SET client_encoding = 'UTF8';\nCREATE TABLE public.a (x no_such_type);\n\n--\n-- PostgreSQL database dump complete\n--\n";
+    std::fs::write(project.at("backups/bad.sql"), text).unwrap();
+    let ran = project.run(&["restore_file", "backups/bad.sql"]);
+    let told = project.told(&ran).replace(&role, "ROLE").replace(&shop.name, "DB");
+    let lines = told.lines().filter(|line| line.starts_with("caused by") || line.starts_with("hint"));
+    let told: String = lines.map(|line| format!("{line}\n")).collect();
+    let staging = told.find("DB_staging").map(|at| told[at..].split(['`', '"']).next().unwrap().to_owned());
+    let told = staging.map_or(told.clone(), |name| told.replace(&name, "STAGING"));
+    assert_eq!(databases_like(&format!("{}_", shop.name)), [""; 0]);
+    psql(
+        &shop,
+        &format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}", shop.name),
+    );
+    expect![[r#"
+        caused by: permission denied to set parameter "log_statement" (42501)
+        caused by: at `ALTER DATABASE "STAGING" SET "log_statement"`
+        hint: Connect as a superuser: others may not set what one has set.
+        hint: `DB` is as it was.
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn a_role_that_only_reads_by_default_restores_all_the_same() {
+    let (shop, role, project) = maker("restore_reads_by_default");
+    psql(&shop, &format!("ALTER ROLE {role} SET default_transaction_read_only = on"));
+    let file = back_up(&project);
+    let before = dump_text(&shop);
+    project.run(&["restore_file", &file]).exits(0);
+    assert!(dump_text(&shop) == before);
+    let kept = kept(&shop);
+    psql(&kept, &format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {role}", kept.name));
+    psql(
+        &shop,
+        &format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}", shop.name),
+    );
+}
+
+#[test]
+fn a_backup_of_another_database_is_told_loudly() {
+    let source = database("restore_of_another");
+    psql(&source, "CREATE TABLE t (x int)");
+    let (project, file) = backed_up(&source);
+    let target = database("restore_into_another");
+    let project = project.database(&target);
+    let ran = project.run(&["restore_file", &file]).exits(0);
+    ran.says(&format!("is a backup of `{}`, not of `{}`", source.name, target.name));
+    assert!(dump_text(&target) == dump_text(&source));
+    drop(kept(&target));
+}
