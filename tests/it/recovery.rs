@@ -53,7 +53,7 @@ fn restore_lists_what_is_there() {
 fn a_command_line_that_names_nothing_is_told_what_to_say() {
     let db = database("asked");
     let project = TestProject::new().database(&db);
-    let said = |args: &[&str]| project.told(&project.run(args));
+    let said = |args: &[&str]| project.told(&project.run(args)).replace(&db.name, "DB");
     expect_test::expect![[r#"
         exit 2
         error: there is nothing to restore
@@ -79,7 +79,7 @@ fn a_command_line_that_names_nothing_is_told_what_to_say() {
     .assert_eq(&said(&["restore", "--database"]));
     expect_test::expect![[r#"
         exit 1
-        error: there is no backup of asked_1 in backups/database
+        error: there is no backup of DB in backups/database
             ——▶ std/recovery:108:9
             │
         N │         fail(#{
