@@ -408,7 +408,8 @@ fn cancelled_while_it_publishes_it_did_all_or_nothing() {
         let result = std::thread::scope(|scope| {
             // The first sidecar has its name: the backup itself gets its own within a few milliseconds, or not at all.
             let canceller = scope.spawn(|| {
-                while !manifest.exists() {
+                let began = std::time::Instant::now();
+                while !manifest.exists() && began.elapsed() < crate::aftermath::PATIENCE {
                     std::hint::spin_loop();
                 }
                 cancel.cancel(Reason::Terminated);

@@ -1,6 +1,7 @@
 //! Restores that end in their middle: the server dies, the program is killed, or somebody asks what became of it.
 
 use super::{DIR, RESTORE, backed_up, kept, restore};
+use crate::aftermath::wait_for;
 use crate::cluster::{database, dump_text, options, psql, psql_output};
 use crate::postgres::settings_from;
 use crate::project::TestProject;
@@ -13,32 +14,44 @@ use lifeboat::sys::host::Host;
 use lifeboat::sys::postgres::maintenance::Maintenance;
 use lifeboat::sys::scratch::ScratchCluster;
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::Arc;
 
-/// A dump that waits in its middle until somebody ends it.
+/// A dump whose only row is not taken before somebody ends the session: a dump holds no call that merely waits.
+const WAITING: &str = "\
+SET client_encoding = 'UTF8';
+CREATE FUNCTION public.slow(x int) RETURNS boolean LANGUAGE sql AS 'SELECT pg_catalog.pg_sleep(600) IS NOT NULL';
+CREATE TABLE public.a (x int, CHECK (public.slow(x)));
+COPY public.a (x) FROM stdin;
+1
+\\.
+
+--
+-- PostgreSQL database dump complete
+--
+";
+
 fn waiting(project: &TestProject) -> String {
     let file = format!("{DIR}/waiting.sql");
     std::fs::create_dir_all(project.at(DIR)).unwrap();
-    let text = "SET client_encoding = 'UTF8';\nCREATE TABLE public.a (x int);\nCOPY public.a (x) FROM stdin;\n1\n\\.\n\n\
-                SELECT pg_catalog.pg_sleep(600);\n--\n-- PostgreSQL database dump complete\n--\n";
-    std::fs::write(project.at(&file), text).unwrap();
+    std::fs::write(project.at(&file), WAITING).unwrap();
     file
 }
 
 /// Waits until a session sleeps in the staging database; its process on the server.
-fn sleeper(env: &[(&'static str, String)], staging: &str) -> String {
+#[track_caller]
+fn sleeper(child: &mut Child, env: &[(&'static str, String)], staging: &str) -> String {
     let sql = format!(
-        "SELECT pid FROM pg_stat_activity WHERE datname LIKE '{staging}%' AND query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()"
+        "SELECT pid FROM pg_stat_activity WHERE datname LIKE '{staging}%' AND wait_event = 'PgSleep'"
     );
-    loop {
-        let output = psql_output(env, &sql, &[]);
-        let text = String::from_utf8(output.stdout).unwrap();
-        if let Some(pid) = text.lines().next() {
-            return pid.to_owned();
-        }
-        std::thread::yield_now();
-    }
+    let mut pid = None;
+    wait_for("the restore to sleep", || {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it slept");
+        let text = String::from_utf8(psql_output(env, &sql, &[]).stdout).unwrap();
+        pid = text.lines().next().map(str::to_owned);
+        pid.is_some()
+    });
+    pid.unwrap()
 }
 
 #[test]
@@ -62,9 +75,9 @@ fn a_server_that_dies_midway_leaves_the_live_database_and_the_next_restore_clean
         project = project.env(ours, value);
     }
     let file = waiting(&project);
-    let command =
+    let mut command =
         project.command(&["restore_file", &file]).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let pid = sleeper(&env("postgres"), "live_staging");
+    let pid = sleeper(&mut command, &env("postgres"), "live_staging");
     // A process that is killed takes the whole server with it, which then recovers.
     assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     let output = command.wait_with_output().unwrap();
@@ -72,9 +85,7 @@ fn a_server_that_dies_midway_leaves_the_live_database_and_the_next_restore_clean
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("error: the connection to `live_staging_"), "{told}");
     assert!(told.contains("hint: `live` is as it was."), "{told}");
-    while !psql_output(&env("live"), "SELECT 1", &[]).status.success() {
-        std::thread::yield_now();
-    }
+    wait_for("the server to recover", || psql_output(&env("live"), "SELECT 1", &[]).status.success());
     assert_eq!(run("live", "SELECT count(*) FROM t"), "1000\n");
     let text = std::fs::read_to_string(project.at(&file)).unwrap().replace("pg_sleep(600)", "pg_sleep(0)");
     std::fs::write(project.at(&file), text).unwrap();
@@ -93,7 +104,7 @@ fn what_a_killed_restore_left_is_removed_by_the_next_one() {
     let waiting = waiting(&project);
     let mut child = project.start(&["restore_file", &waiting]);
     let staging = format!("{}_staging", live.name);
-    sleeper(&crate::cluster::cluster().client_env("postgres"), &staging);
+    sleeper(&mut child, &crate::cluster::cluster().client_env("postgres"), &staging);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(dump_text(&live) == before);
