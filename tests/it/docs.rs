@@ -90,7 +90,11 @@ fn the_first_block_is_the_two_commands() {
         blocks("sh")[0].lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect();
     assert_eq!(scripts, ["./demo.sh", "./test.sh"]);
     let check = std::fs::read_to_string(root().join(".ci/run")).unwrap();
-    assert!(check.contains("exec ./test.sh"), "the project's check runs the command of the README");
+    let last = check.lines().last().unwrap();
+    assert!(
+        last.ends_with(" ./test.sh \"$@\""),
+        "the project's check runs the command of the README: {last}"
+    );
 }
 
 #[test]

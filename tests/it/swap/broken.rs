@@ -24,11 +24,13 @@ enum Break {
     ForGood,
 }
 
-/// A port that leads to the shared server until a COMMIT comes along.
-fn proxy(how: Break) -> u16 {
+/// A port that leads to the shared server until a COMMIT comes along, and whether one did.
+fn proxy(how: Break) -> (u16, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let closed = Arc::new(AtomicBool::new(false));
+    let broken = Arc::new(AtomicBool::new(false));
+    let breaks = broken.clone();
     std::thread::spawn(move || {
         for client in listener.incoming() {
             let client = client.unwrap();
@@ -44,7 +46,7 @@ fn proxy(how: Break) -> u16 {
                     !is_cut.0.load(Ordering::SeqCst) && !is_cut.1.load(Ordering::SeqCst)
                 })
             });
-            let closed = closed.clone();
+            let (closed, breaks) = (closed.clone(), breaks.clone());
             std::thread::spawn(move || {
                 let (asked, answer) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 pump(client, server, |bytes| {
@@ -53,6 +55,7 @@ fn proxy(how: Break) -> u16 {
                     }
                     if bytes.windows(7).any(|window| window == b"COMMIT\0") {
                         cut.store(true, Ordering::SeqCst);
+                        breaks.store(true, Ordering::SeqCst);
                         if how != Break::Before {
                             (&answer).write_all(bytes).unwrap();
                         }
@@ -65,7 +68,7 @@ fn proxy(how: Break) -> u16 {
             });
         }
     });
-    port
+    (port, broken)
 }
 
 /// Passes bytes on for as long as each chunk may pass.
@@ -81,16 +84,20 @@ fn pump(mut from: TcpStream, mut to: TcpStream, mut may: impl FnMut(&[u8]) -> bo
 }
 
 fn swap(family: &Family, how: Break) -> Result<Swapped, Failure> {
-    let port = proxy(how).to_string();
+    let (port, broken) = proxy(how);
     let mut variables = family.owner(&family.live);
     variables.retain(|(name, _)| !matches!(*name, "PGHOST" | "PGPORT"));
-    variables.extend([("PGHOST", "127.0.0.1".to_owned()), ("PGPORT", port)]);
+    variables.extend([("PGHOST", "127.0.0.1".to_owned()), ("PGPORT", port.to_string())]);
+    // Other tests teach the shared server TLS, and what is encrypted cannot be looked into.
+    variables.push(("PGSSLMODE", "disable".to_owned()));
     let maintenance = Maintenance::connect(&host(), &settings_from(variables)).unwrap();
     let staging = family.staged(&family.maintenance());
     let order = Swap { limit: Duration::from_secs(2), ..family.swap(&family.maintenance(), &staging) };
     let effects = effects();
     let token = effects.intend("swap").unwrap();
-    effects.swap_databases(&token, &maintenance, &order)
+    let swapped = effects.swap_databases(&token, &maintenance, &order);
+    assert!(broken.load(Ordering::SeqCst), "no COMMIT came along: {swapped:?}");
+    swapped
 }
 
 fn lines(family: &Family, failure: &Failure) -> String {
