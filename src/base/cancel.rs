@@ -12,11 +12,15 @@ pub enum Reason {
     Interrupted,
     /// SIGTERM.
     Terminated,
+    /// It takes longer than its schedule allows.
+    Overdue,
 }
 
 #[derive(Debug, Default)]
 struct State {
     reason: AtomicU8,
+    /// No further step is to begin.
+    winding_down: AtomicBool,
     /// The end was asked for more than once.
     insisted: AtomicBool,
     /// Clean-ups that go on although the end was asked for.
@@ -50,12 +54,28 @@ impl Cancel {
         let value = match reason {
             Reason::Interrupted => 1,
             Reason::Terminated => 2,
+            Reason::Overdue => 3,
         };
         let first = self.0.reason.compare_exchange(0, value, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if !first {
             self.0.insisted.store(true, Ordering::SeqCst);
         }
         self.0.notify.notify_waiters();
+    }
+
+    /// Asks for the end once the current step is done.
+    pub fn wind_down(&self) {
+        self.0.winding_down.store(true, Ordering::SeqCst);
+    }
+
+    /// Fails when no further step is to begin; a clean-up's may.
+    pub fn check_step(&self) -> Result<(), Failure> {
+        self.check()?;
+        if self.0.winding_down.load(Ordering::SeqCst) && !self.has_grace() {
+            return Err(Failure::new(Code::Terminated, "terminated between two steps")
+                .hint("`lifeboat resume` goes on with the next one."));
+        }
+        Ok(())
     }
 
     /// Lets work go on although the end is asked for, as long as the value lives: for a clean-up.
@@ -78,7 +98,8 @@ impl Cancel {
         match self.0.reason.load(Ordering::Relaxed) {
             0 => None,
             1 => Some(Reason::Interrupted),
-            _ => Some(Reason::Terminated),
+            2 => Some(Reason::Terminated),
+            _ => Some(Reason::Overdue),
         }
     }
 
@@ -100,6 +121,9 @@ impl Cancel {
         match reason {
             Reason::Interrupted => Failure::new(Code::Interrupted, "interrupted"),
             Reason::Terminated => Failure::new(Code::Terminated, "terminated"),
+            Reason::Overdue => {
+                Failure::new(Code::Terminated, "it took longer than the `timeout` of its schedule")
+            }
         }
     }
 
@@ -133,5 +157,16 @@ mod tests {
         assert_eq!(cancel.reason(), None);
         cancel.cancel(Reason::Interrupted);
         assert_eq!(cancel.reason(), Some(Reason::Terminated));
+    }
+
+    #[test]
+    fn winding_down_ends_between_two_steps() {
+        let cancel = Cancel::new();
+        assert_eq!(cancel.check_step(), Ok(()));
+        cancel.wind_down();
+        assert_eq!((cancel.check(), cancel.reason()), (Ok(()), None));
+        assert_eq!(cancel.check_step().unwrap_err().message, "terminated between two steps");
+        let _grace = cancel.grace();
+        assert_eq!(cancel.check_step(), Ok(()));
     }
 }

@@ -5,6 +5,7 @@ use crate::base::drill::Verdict;
 use crate::base::failure::{Exit, Failure, Place};
 use crate::base::ids::RunId;
 use crate::base::plan::Plan;
+use crate::base::schedule::Scheduled;
 use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -103,6 +104,9 @@ pub enum What {
         pid: u32,
         /// Version of Lifeboat.
         lifeboat: String,
+        /// The schedule whose run it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scheduled: Option<Scheduled>,
     },
     /// A run that ended early goes on.
     RunResumed {

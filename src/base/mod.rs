@@ -11,5 +11,6 @@ pub mod ids;
 pub mod plan;
 pub mod resume;
 pub mod retention;
+pub mod schedule;
 pub mod secret;
 pub mod units;

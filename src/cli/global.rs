@@ -3,6 +3,7 @@
 use crate::base::cancel::Cancel;
 use crate::base::failure::Failure;
 use crate::base::resume::Resuming;
+use crate::base::schedule::Scheduled;
 use crate::cli::diagnostics;
 use crate::cli::lines::Detail;
 use crate::cli::screen::{Color, Screen};
@@ -143,6 +144,11 @@ impl Context {
     /// The machine, for a run that goes on since it `began`.
     pub fn host_resuming(&self, terms: Resuming, began: DateTime<Local>) -> Result<Arc<Host>, Failure> {
         self.host_with(|host| host.resuming(terms, began))
+    }
+
+    /// The machine, for a run of a schedule; it ends with `cancel`.
+    pub fn host_scheduled(&self, scheduled: &Scheduled, cancel: &Cancel) -> Result<Arc<Host>, Failure> {
+        self.host_with(|host| host.ended_by(cancel).scheduled_for(scheduled.clone()))
     }
 
     fn host_with(&self, with: impl FnOnce(Host) -> Host) -> Result<Arc<Host>, Failure> {

@@ -182,6 +182,7 @@ pub mod example {
             params: serde_json::Map::new(),
             pid: 1,
             lifeboat: "0.1.0".into(),
+            scheduled: None,
         }
     }
 

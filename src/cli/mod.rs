@@ -24,6 +24,7 @@ pub mod report;
 pub mod resume;
 pub mod run;
 pub mod schedule;
+pub mod scheduled;
 pub mod screen;
 pub mod show;
 pub mod sinks;
@@ -118,9 +119,7 @@ fn dispatch(args: &[OsString]) -> Result<Exit, Stopped> {
     let cx = || Context::new(cli.global.clone());
     Ok(match &cli.command {
         None => return Err(help(args, &[PROGRAM.into(), "-h".into()]).into()),
-        Some(Command::Run(command)) => {
-            return run::run(command.words(), &cli.global, "lifeboat run", Mode::Live);
-        }
+        Some(Command::Run(command)) => return run::command(command, &cli.global),
         Some(Command::Drill(command)) => return drill::run(command, &cli.global),
         Some(Command::Playbook(words)) => return named(args, words, &cli.global),
         Some(Command::Resume(command)) => resume::run(command, &cli.global)?,

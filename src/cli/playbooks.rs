@@ -72,7 +72,7 @@ impl<'a> From<&'a Known> for Row<'a> {
             schedule: schedule
                 .iter()
                 .map(
-                    |schedule| json!({ "cron": schedule.cron, "tz": schedule.tz, "params": schedule.params }),
+                    |schedule| json!({ "cron": schedule.cron, "tz": schedule.tz.map(|tz| tz.name()), "params": schedule.params }),
                 )
                 .collect(),
             broken: known.header.as_ref().err(),

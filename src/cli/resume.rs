@@ -9,6 +9,7 @@ use crate::journal::reader;
 use crate::script::parameters::Given;
 use crate::script::resume::Resumable;
 use crate::sys::signals;
+use std::time::Duration;
 
 /// Go on with a run that failed, was interrupted or killed
 ///
@@ -57,6 +58,6 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
     };
     let terms = Resuming { run: run.to_string(), settle, accept_changed: args.accept_changed };
     let host = cx.host_resuming(terms, resumable.began.into())?;
-    signals::cancel_on_signals(host.cancel().clone())?;
+    signals::cancel_on_signals(host.cancel().clone(), Duration::ZERO)?;
     Ok(run::perform(&cx, &host, &library, &playbook, &Given::new(), Mode::Live, None).exit)
 }

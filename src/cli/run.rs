@@ -4,15 +4,16 @@ use crate::base::diagnostic::did_you_mean;
 use crate::base::drill::Verdict;
 use crate::base::event::{Event, EventSink, Events, Mode, What};
 use crate::base::failure::{Code, Exit, Failure};
+use crate::base::units;
 use crate::cli::global::{Context, Global, project_in};
 use crate::cli::plan::PlanSink;
 use crate::cli::progress::LiveSink;
 use crate::cli::report::{self, Gravity, Source};
 use crate::cli::sinks::{JsonSink, PlainSink};
 use crate::cli::summary::{self, Ended};
-use crate::cli::{ask, drill, lint, params, reserved};
+use crate::cli::{ask, drill, lint, params, reserved, scheduled};
 use crate::journal::daily;
-use crate::script::header;
+use crate::script::header::{self, Header};
 use crate::script::launch::{Landed, Launch, launch};
 use crate::script::library::{Library, Playbook};
 use crate::script::lint::Finding;
@@ -23,6 +24,7 @@ use clap::FromArgMatches;
 use indicatif::ProgressDrawTarget;
 use std::ffi::OsString;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Run a playbook
 ///
@@ -38,8 +40,28 @@ use std::sync::{Arc, Mutex, PoisonError};
     disable_help_subcommand = true
 )]
 pub struct Args {
+    #[command(flatten)]
+    how: How,
     #[command(subcommand)]
     playbook: Named,
+}
+
+/// What stands before the playbook's name, for those who start runs by a clock.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct How {
+    /// Run as the schedule of this name in the header: with its parameters, its instant as the time of the run, and once for
+    /// each instant
+    ///
+    /// A schedule is called by its `name`, or else by its cron expression: `lifeboat run --scheduled '0 2 * * *' backup_database`.
+    #[arg(long, value_name = "SCHEDULE")]
+    pub scheduled: Option<String>,
+    /// On SIGTERM, let the current step end first if it does so within this time; `lifeboat resume` then goes on
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub grace: Option<Duration>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    units::parse_duration(text).ok_or_else(|| "write a number and a unit, for example `30s`".to_owned())
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -48,11 +70,12 @@ enum Named {
     Playbook(Vec<OsString>),
 }
 
-impl Args {
-    /// The playbook and what stands behind it.
-    pub fn words(&self) -> &[OsString] {
-        let Named::Playbook(words) = &self.playbook;
-        words
+/// Carries out `lifeboat run`.
+pub fn command(args: &Args, global: &Global) -> Result<Exit, Stopped> {
+    let Named::Playbook(words) = &args.playbook;
+    match &args.how.scheduled {
+        Some(schedule) => scheduled::run(schedule, words, &args.how, global),
+        None => run_within(words, global, "lifeboat run", Mode::Live, args.how.grace.unwrap_or_default()),
     }
 }
 
@@ -80,6 +103,25 @@ impl From<clap::Error> for Stopped {
 /// Runs the playbook `words[0]` with the parameters behind it, live or as a drill. `command` is what stands before:
 /// `lifeboat run`.
 pub fn run(words: &[OsString], global: &Global, command: &str, mode: Mode) -> Result<Exit, Stopped> {
+    run_within(words, global, command, mode, Duration::ZERO)
+}
+
+/// A playbook and its parameters, as a command line names them.
+pub struct Asked {
+    /// Playbooks and modules.
+    pub library: Library,
+    /// The playbook.
+    pub playbook: Playbook,
+    /// Its header.
+    pub header: Header,
+    /// What is given on the command line.
+    pub given: Given,
+    /// Project, screen and options.
+    pub cx: Context,
+}
+
+/// Reads the words of a command line: the playbook, then its parameters.
+pub fn ask(words: &[OsString], global: &Global, command: &str) -> Result<Asked, Stopped> {
     let words = texts(words)?;
     let Some((name, rest)) = words.split_first() else {
         return Err(Failure::new(Code::Usage, "no playbook is named").into());
@@ -92,8 +134,20 @@ pub fn run(words: &[OsString], global: &Global, command: &str, mode: Mode) -> Re
     let matches = params::command(&header, &format!("{command} {name}")).try_get_matches_from(rest)?;
     let given = params::given(&header, &matches);
     let cx = Context::new(global.clone().with(Global::from_arg_matches(&matches)?, &matches))?;
+    Ok(Asked { library, playbook, header, given, cx })
+}
+
+fn run_within(
+    words: &[OsString],
+    global: &Global,
+    command: &str,
+    mode: Mode,
+    grace: Duration,
+) -> Result<Exit, Stopped> {
+    let Asked { library, playbook, given, cx, .. } = ask(words, global, command)?;
+    let name = &playbook.name;
     let host = cx.host()?;
-    signals::cancel_on_signals(host.cancel().clone())?;
+    signals::cancel_on_signals(host.cancel().clone(), grace)?;
     let mode = match mode {
         Mode::Drill if cx.global.dry_run => {
             return Err(Failure::new(Code::Usage, "a drill cannot be a dry run")

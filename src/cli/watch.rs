@@ -20,6 +20,7 @@ use clap::{ArgMatches, Args as _, FromArgMatches};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Run a playbook again whenever it changes
 ///
@@ -102,7 +103,7 @@ impl Watch<'_> {
     fn until_the_end(&self, postpone: bool) -> Result<Exit, Stopped> {
         let cx = &self.cx;
         let cancel = Cancel::new();
-        signals::cancel_on_signals(cancel.clone())?;
+        signals::cancel_on_signals(cancel.clone(), Duration::ZERO)?;
         let host = Host::new(cx.project.clone(), cx.state.clone(), Env::default()).ended_by(&cancel);
         let mut watching = Watching::new(Arc::new(host), self.named())?;
         let mut good = None;

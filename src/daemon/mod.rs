@@ -1,5 +1,6 @@
 //! Layer 5: what runs playbooks when something happens, instead of when somebody asks.
 
 pub mod debounce;
+pub mod turn;
 pub mod watch;
 pub mod watch_set;

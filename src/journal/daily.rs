@@ -172,6 +172,7 @@ mod tests {
                 params: serde_json::Map::new(),
                 pid: 1,
                 lifeboat: "0.1.0".into(),
+                scheduled: None,
             },
             What::Resolved {
                 what: "postgres".into(),

@@ -10,4 +10,5 @@ pub mod daily;
 pub mod drills;
 pub mod reader;
 pub mod retention;
+pub mod slots;
 pub mod store;

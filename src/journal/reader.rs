@@ -104,6 +104,22 @@ pub fn runs(state: &Path) -> Result<Vec<RunId>, Failure> {
     Ok(runs)
 }
 
+/// A run of a playbook that goes on, and its process, if there is one. What began before the newest thousand runs is not
+/// looked at.
+pub fn running(state: &Path, playbook: &str) -> Result<Option<(RunId, u32)>, Failure> {
+    const NEWEST: usize = 1000;
+    for run in state::runs(state)?.into_iter().take(NEWEST) {
+        if state::has(state, &run, EXIT) || !state::is_alive(state, &run)? {
+            continue;
+        }
+        let about = file::<RunFile>(state, &run, RUN).ok().flatten();
+        if let Some(about) = about.filter(|about| about.playbook == playbook && !about.drill) {
+            return Ok(Some((run, about.pid)));
+        }
+    }
+    Ok(None)
+}
+
 /// One run in short.
 pub fn summary(state: &Path, run: &RunId) -> RunSummary {
     let mut notes = Vec::new();

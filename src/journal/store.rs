@@ -5,6 +5,7 @@ use crate::base::event::{Event, EventSink, Mode, What};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
 use crate::base::plan::Touch;
+use crate::base::schedule::Scheduled;
 use crate::base::secret::Masker;
 use crate::journal::reader::Owed;
 use crate::journal::retention;
@@ -47,6 +48,9 @@ pub struct RunFile {
     /// Whether it was a drill.
     #[serde(default, skip_serializing_if = "is_false")]
     pub drill: bool,
+    /// The schedule whose run it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Scheduled>,
     /// Files as places name them, and where in the run's folder their text is kept.
     #[serde(default)]
     pub sources: BTreeMap<String, String>,
@@ -181,6 +185,7 @@ impl RunRecord {
             began: host.began().fixed_offset(),
             lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
             drill: new.mode == Mode::Drill,
+            scheduled: host.scheduled().cloned(),
             sources,
         };
         files.push((RUN.into(), json(&about)?));

@@ -2,8 +2,10 @@
 
 use crate::base::diagnostic::did_you_mean;
 use crate::base::failure::{Code, Failure, Place};
+use crate::base::units;
 use crate::script::literal::{Entry, Form, Literal};
 use rhai::Position;
+use std::time::Duration;
 
 /// The place of `at` in `file`; its first character where the position is not known.
 pub fn place(file: &str, at: Position) -> Place {
@@ -122,5 +124,16 @@ impl<'a> Fields<'a> {
             Form::Map(entries) => Some(entries.as_slice()),
             _ => None,
         })
+    }
+
+    /// A duration that is not zero, such as `30m`.
+    pub fn duration(&self, key: &str) -> Result<Option<Duration>, Failure> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        match units::parse_duration(text).filter(|limit| !limit.is_zero()) {
+            Some(limit) => Ok(Some(limit)),
+            None => Err(self
+                .refuse(key, &format!("is `{text}`, which is no duration"))
+                .hint("Write a number and a unit, for example `\"30m\"` or `\"1h\"`.")),
+        }
     }
 }

@@ -5,24 +5,23 @@ use crate::base::failure::{Code, Failure, Place};
 use crate::script::engine::engine;
 use crate::script::fields::{Fields, place, wrong};
 use crate::script::library::Playbook;
-use crate::script::literal::{Entry, Form, Literal, NotLiteral};
-use crate::script::param::{Kind, Param, shown};
-use crate::script::parameters::Given;
+use crate::script::literal::{Form, Literal, NotLiteral};
+use crate::script::param::{Kind, Param};
 use crate::script::program::Source;
 use crate::script::syntax;
 use rhai::{AST, ASTFlags, ASTNode, Engine, Position, Stmt};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 mod drill;
+mod schedule;
+
+pub use schedule::Schedule;
 
 /// Name of the constant.
 pub const NAME: &str = "PLAYBOOK";
 
 /// Keys of a header.
 const KEYS: [&str; 6] = ["summary", "params", "schedule", "watch", "notify", "drill"];
-
-/// Fields of a cron expression, in their order.
-const CRON_FIELDS: [&str; 5] = ["minute", "hour", "day of month", "month", "day of week"];
 
 /// What a playbook says about itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,34 +44,10 @@ pub struct Header {
     pub at: Place,
 }
 
-/// One schedule of a playbook.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Schedule {
-    /// Cron expression with five fields.
-    pub cron: String,
-    /// IANA time zone; the machine's own when none is named.
-    pub tz: Option<String>,
-    /// Parameters of scheduled runs.
-    pub params: Map<String, Value>,
-    /// Where it stands.
-    pub at: Place,
-}
-
 impl Header {
     /// The parameter `name`.
     pub fn param(&self, name: &str) -> Option<&Param> {
         self.params.iter().find(|param| param.name == name)
-    }
-}
-
-impl Schedule {
-    /// Its parameters as the command line would give them.
-    pub fn given(&self) -> Given {
-        let texts = |value: &Value| match value {
-            Value::Array(items) => items.iter().map(shown).collect(),
-            value => vec![shown(value)],
-        };
-        self.params.iter().map(|(name, value)| (name.clone(), texts(value))).collect()
     }
 }
 
@@ -112,12 +87,7 @@ pub fn read(ast: &AST, file: &str) -> Result<Header, Failure> {
         .map(|entry| Param::read(entry, file))
         .collect::<Result<Vec<_>, _>>()?;
     check_order(&params)?;
-    let schedule = fields
-        .list("schedule")?
-        .iter()
-        .enumerate()
-        .map(|(index, literal)| schedule(literal, index, &params, file))
-        .collect::<Result<_, _>>()?;
+    let schedule = schedule::read(fields.list("schedule")?, &params, file)?;
     let watch = fields
         .list("watch")?
         .iter()
@@ -243,92 +213,6 @@ fn check_order(params: &[Param]) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-fn schedule(literal: &Literal, index: usize, params: &[Param], file: &str) -> Result<Schedule, Failure> {
-    let path = format!("schedule[{index}]");
-    let fields = Fields::of(literal, &path, file, &["cron", "tz", "params"])?;
-    let cron = fields.text("cron")?.ok_or_else(|| {
-        wrong(file, fields.at(), format!("`{path}` has no `cron`"))
-            .hint("For example `cron: \"0 2 * * *\"`: every day at 02:00.")
-    })?;
-    check_cron(cron).map_err(|problem| fields.refuse("cron", &problem).hint(CRON_HINT))?;
-    let tz = fields.text("tz")?;
-    if let Some(tz) = tz
-        && !is_zone(tz)
-    {
-        return Err(fields
-            .refuse("tz", &format!("is `{tz}`, which is not the name of a time zone"))
-            .hint("Write an IANA name such as `Europe/Berlin` or `UTC`."));
-    }
-    let mut given = Map::new();
-    for entry in fields.map("params")?.unwrap_or_default() {
-        given.insert(entry.key.clone(), schedule_param(entry, &path, params, file)?);
-    }
-    if let Some(param) = params.iter().find(|p| p.required && p.env.is_none() && !given.contains_key(&p.name))
-    {
-        let name = &param.name;
-        return Err(wrong(
-            file,
-            fields.at(),
-            format!("`{path}` does not give the required parameter `{name}`"),
-        )
-        .hint(format!("Add `params: #{{ {name}: ... }}` to the schedule.")));
-    }
-    Ok(Schedule {
-        cron: cron.to_owned(),
-        tz: tz.map(str::to_owned),
-        params: given,
-        at: place(file, literal.at),
-    })
-}
-
-fn schedule_param(entry: &Entry, path: &str, params: &[Param], file: &str) -> Result<Value, Failure> {
-    let name = &entry.key;
-    let Some(param) = params.iter().find(|param| param.name == *name) else {
-        let failure =
-            wrong(file, entry.at, format!("`{path}.params.{name}` is not a parameter of this playbook"));
-        let names = params.iter().map(|param| param.name.as_str());
-        return Err(match crate::base::diagnostic::did_you_mean(name, names) {
-            Some(close) => failure.hint(format!("Did you mean `{close}`?")),
-            None => failure,
-        });
-    };
-    if param.secret {
-        return Err(wrong(file, entry.value.at, format!("`{path}.params.{name}` gives a secret away")));
-    }
-    param
-        .fits(&entry.value)
-        .map(|()| entry.value.json())
-        .map_err(|problem| wrong(file, entry.value.at, format!("`{path}.params.{name}` {problem}")))
-}
-
-const CRON_HINT: &str = "A cron expression has five fields: minute, hour, day of month, month and day of week, for \
-                         example `30 2 * * 1-5`.";
-
-/// What is wrong with a cron expression, naming the field.
-fn check_cron(cron: &str) -> Result<(), String> {
-    let parser = croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Disallowed).build();
-    let fields: Vec<&str> = cron.split_whitespace().collect();
-    if fields.len() != CRON_FIELDS.len() {
-        return Err(format!("is `{cron}`, which has {} fields instead of five", fields.len()));
-    }
-    for (index, field) in fields.iter().enumerate() {
-        let mut alone = ["*"; 5];
-        alone[index] = field;
-        if parser.parse(&alone.join(" ")).is_err() {
-            return Err(format!("is `{cron}`, whose {} `{field}` is not valid", CRON_FIELDS[index]));
-        }
-    }
-    parser.parse(cron).map(|_| ()).map_err(|_| format!("is `{cron}`, which is not a cron expression"))
-}
-
-/// Whether a text looks like an IANA name; which zones exist is known to the scheduler's machine only.
-fn is_zone(tz: &str) -> bool {
-    tz.split('/').all(|part| {
-        part.starts_with(|c: char| c.is_ascii_uppercase())
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "_-+".contains(c))
-    })
 }
 
 fn pattern(literal: &Literal, index: usize, file: &str) -> Result<String, Failure> {

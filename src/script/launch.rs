@@ -6,6 +6,7 @@ use crate::base::event::{Event, EventSink, Events, Mode, What};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
 use crate::base::resume::Resuming;
+use crate::base::schedule::Scheduled;
 use crate::base::units;
 use crate::engine::alert;
 use crate::engine::injection::Injection;
@@ -366,6 +367,9 @@ fn digest(program: &Program) -> String {
 
 /// Tells of variables that make a run another one than usual.
 fn tell_of_settings(host: &Host) {
+    if let Some(Scheduled { schedule, slot }) = host.scheduled() {
+        host.info(&format!("scheduled for {} by `{schedule}`", slot.format("%Y-%m-%d %H:%M:%S %:z")));
+    }
     if let Some(fixed) = host.clock().fixed() {
         host.info(&format!("the clock stands at {}, since LIFEBOAT_NOW is set", fixed.to_rfc3339()));
     }
@@ -387,6 +391,7 @@ pub(super) fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values:
         params: values.shown(),
         pid: state::process_id(),
         lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
+        scheduled: host.scheduled().cloned(),
     });
     tell_of_settings(host);
     if !values.from.is_empty() {

@@ -39,6 +39,11 @@ fn run(ctx: &mut EvalContext, inputs: &[Expression], kind: Kind) -> Result<Dynam
         error
     })?;
     let name = name(ctx.eval_expression_tree(name_expression)?, ctx.engine(), position)?;
+    // The end may have been asked for after the step before.
+    session.host().cancel().check_step().map_err(|failure| {
+        let failure = failure.at(place_at(ctx.source().unwrap_or_default(), position));
+        Fault { failure, defect: false }.raise(position)
+    })?;
     let before: Vec<u64> = fingerprints(ctx);
     let step = session.begin_step(&name);
     let path = session.step();

@@ -2,6 +2,7 @@
 
 use crate::base::failure::{Code, Failure};
 use chrono::{DateTime, Local};
+use chrono_tz::Tz;
 use std::time::Instant;
 
 /// Tells the time; tests fix it with `LIFEBOAT_NOW` (RFC 3339).
@@ -46,6 +47,28 @@ impl Clock {
     }
 }
 
+/// This machine's time zone by its IANA name: that which `tz`, the variable TZ, names, or else the system's own.
+///
+/// # Errors
+/// `Usage` if TZ names none, `Io` if the system's own cannot be told.
+pub fn zone(tz: Option<&str>) -> Result<Tz, Failure> {
+    const HINT: &str = "Give the schedule a time zone in the header, for example `tz: \"Europe/Berlin\"`, or set TZ to such a name.";
+    if let Some(name) = tz.map(|tz| tz.trim_start_matches(':')).filter(|name| !name.is_empty()) {
+        return name.parse().map_err(|_| {
+            Failure::new(Code::Usage, format!("`{name}` in TZ is not the name of a time zone")).hint(HINT)
+        });
+    }
+    let unknown = |cause: String| {
+        Failure::new(Code::Io, "the time zone of this machine cannot be told").caused_by(cause).hint(HINT)
+    };
+    let name = iana_time_zone::get_timezone().map_err(|error| unknown(error.to_string()))?;
+    // Images without a zone call theirs so, and mean UTC.
+    if name == "Etc/Unknown" {
+        return Ok(Tz::UTC);
+    }
+    name.parse().map_err(|_| unknown(format!("`{name}` is not an IANA name")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +82,21 @@ mod tests {
         assert_eq!(failure.code, Code::Usage);
         assert_eq!(failure.message, "`LIFEBOAT_NOW` is no time: `yesterday`");
         assert_eq!(failure.hints, ["Unset it, or give a time like `2025-11-10T02:00:00Z`."]);
+    }
+
+    #[test]
+    fn the_zone_is_that_of_tz_or_the_systems() {
+        assert_eq!(zone(Some("Europe/Berlin")), Ok(Tz::Europe__Berlin));
+        assert_eq!(zone(Some(":America/New_York")), Ok(Tz::America__New_York));
+        zone(None).unwrap();
+        zone(Some("")).unwrap();
+        let failure = zone(Some("CET-1CEST")).unwrap_err();
+        assert_eq!(failure.message, "`CET-1CEST` in TZ is not the name of a time zone");
+        assert_eq!(
+            failure.hints,
+            [
+                "Give the schedule a time zone in the header, for example `tz: \"Europe/Berlin\"`, or set TZ to such a name."
+            ]
+        );
     }
 }

@@ -5,6 +5,7 @@ use crate::base::confirm::{Answer, Asker};
 use crate::base::event::{Alert, Event, Events, Level, What};
 use crate::base::failure::{Code, Failure};
 use crate::base::resume::Resuming;
+use crate::base::schedule::Scheduled;
 use crate::base::secret::Masker;
 use crate::sys::clock::Clock;
 use crate::sys::env::Env;
@@ -12,7 +13,7 @@ use crate::sys::postgres::settings::Settings;
 use crate::sys::sandbox::Sandbox;
 use crate::sys::scratch::{ScratchCluster, ScratchTarget};
 use crate::sys::webhook::WEBHOOK_URL;
-use chrono::{DateTime, Local};
+use chrono::{DateTime, Local, LocalResult, TimeDelta, TimeZone};
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ pub struct Host {
     events: RwLock<Option<Events>>,
     asker: RwLock<Option<Arc<dyn Asker>>>,
     resumes: Option<Resuming>,
+    scheduled: Option<Scheduled>,
     alert: Mutex<Option<Alert>>,
     troubled: AtomicBool,
     warnings: Mutex<Vec<String>>,
@@ -58,6 +60,7 @@ impl Host {
             events: RwLock::new(None),
             asker: RwLock::new(None),
             resumes: None,
+            scheduled: None,
             alert: Mutex::new(None),
             troubled: AtomicBool::new(false),
             warnings: Mutex::default(),
@@ -112,6 +115,25 @@ impl Host {
         self.resumes = Some(terms);
         self.began = began;
         self
+    }
+
+    /// This host, for the run of a schedule: its time is the instant of the schedule, however late it begins.
+    #[must_use]
+    pub fn scheduled_for(mut self, scheduled: Scheduled) -> Self {
+        self.began = scheduled.slot.with_timezone(&Local);
+        if let LocalResult::Ambiguous(_, second) = Local.from_local_datetime(&self.began.naive_local())
+            && second == self.began
+        {
+            // Names tell the time of day without its offset, and the hour that comes twice must not give one twice.
+            self.began += TimeDelta::seconds(1);
+        }
+        self.scheduled = Some(scheduled);
+        self
+    }
+
+    /// The schedule whose run this is, if it is one.
+    pub fn scheduled(&self) -> Option<&Scheduled> {
+        self.scheduled.as_ref()
     }
 
     /// The run that goes on, if it does: what that run has made itself is not in the way of its plans.

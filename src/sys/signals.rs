@@ -2,20 +2,32 @@
 
 use crate::base::cancel::{Cancel, Reason};
 use crate::base::failure::{Code, Exit, Failure};
+use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::time::Duration;
 
 /// Turns SIGINT and SIGTERM into `cancel`. A second SIGINT ends the process at once, for a person whose first one did not
 /// help; what it leaves behind is that of a killed run, which is inert.
-pub fn cancel_on_signals(cancel: Cancel) -> Result<(), Failure> {
+///
+/// SIGTERM lets the current step end first if that takes no longer than `grace`; a second one does not wait.
+pub fn cancel_on_signals(cancel: Cancel, grace: Duration) -> Result<(), Failure> {
     let refused = |error| Failure::new(Code::Internal, "cannot listen for signals").caused_by(error);
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(refused)?;
     std::thread::Builder::new()
         .name("lifeboat-signals".to_owned())
         .spawn(move || {
-            let mut interrupted = false;
+            let (mut interrupted, mut winding_down) = (false, false);
             for signal in signals.forever() {
-                if signal == SIGTERM {
+                if signal == SIGTERM && !winding_down && !grace.is_zero() {
+                    winding_down = true;
+                    cancel.wind_down();
+                    let cancel = cancel.clone();
+                    std::thread::spawn(move || {
+                        std::thread::sleep(grace);
+                        cancel.cancel(Reason::Terminated);
+                    });
+                } else if signal == SIGTERM {
                     cancel.cancel(Reason::Terminated);
                 } else if interrupted {
                     std::process::exit(Exit::Interrupted.code().into());
@@ -27,4 +39,21 @@ pub fn cancel_on_signals(cancel: Cancel) -> Result<(), Failure> {
         })
         .map(|_| ())
         .map_err(refused)
+}
+
+/// Asks another process to end.
+pub fn terminate(pid: u32) {
+    send(pid, Signal::TERM);
+}
+
+/// Ends another process without asking.
+pub fn kill(pid: u32) {
+    send(pid, Signal::KILL);
+}
+
+fn send(pid: u32, signal: Signal) {
+    // One that has ended already is what was wanted.
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
 }

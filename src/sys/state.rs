@@ -6,6 +6,7 @@
 //! *Rejected*: process ids in a file, which are used again after a reboot.
 
 mod reopen;
+pub mod schedule;
 
 use crate::base::failure::{Code, Failure};
 use crate::base::ids::RunId;

@@ -493,7 +493,7 @@ fn the_crontab_runs_this_very_program() {
     let (code, out, _) = project.call(&["schedule", "export", "cron"]);
     assert_eq!(code, 0);
     let line = format!(
-        "0 2 * * * cd PROJECT && mkdir -p logs && {} run hello --name cron >> logs/cron-backup.log 2>&1\n",
+        "0 2 * * * cd PROJECT && mkdir -p logs && {} run --scheduled '0 2 * * *' hello >> logs/cron-backup.log 2>&1\n",
         env!("CARGO_BIN_EXE_lifeboat")
     );
     assert!(out.contains(&line), "{out}");
@@ -501,7 +501,7 @@ fn the_crontab_runs_this_very_program() {
     // The line does what it says when `sh` takes it, as cron does.
     let whole =
         String::from_utf8(project.command(&["schedule", "export", "cron"]).output().unwrap().stdout).unwrap();
-    let line = whole.lines().find(|line| line.contains(" run hello ")).unwrap();
+    let line = whole.lines().find(|line| line.contains(" hello ")).unwrap();
     let job = line.trim_start_matches("0 2 * * * ");
     let status = Command::new("sh").args(["-c", job]).current_dir("/").env_clear().status().unwrap();
     let log = std::fs::read_to_string(project.path().join("logs/cron-backup.log")).unwrap_or_default();

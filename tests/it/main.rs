@@ -36,6 +36,7 @@ mod resume;
 mod rollback;
 mod rotation;
 mod schedule;
+mod scheduled;
 mod scratch;
 mod swap;
 mod verify;

@@ -63,7 +63,11 @@ fn an_exported_line_makes_its_backup_from_any_folder() {
         let args = ["--project", project.to_str().unwrap(), "schedule", "export", "cron"];
         let exported = outer.run(&args).exits(0);
         assert_eq!(exported.stderr, "");
-        let line = exported.stdout.lines().find(|line| line.contains(" run backup_config")).unwrap();
+        let line = exported
+            .stdout
+            .lines()
+            .find(|line| line.contains(" run --scheduled ") && line.contains(" backup_config"))
+            .unwrap();
         assert!(line.starts_with("30 2 * * * cd "), "{line}");
 
         carry_out(outer.path(), job(line));

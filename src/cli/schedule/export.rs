@@ -2,8 +2,8 @@
 
 use crate::base::failure::{Code, Exit, Failure};
 use crate::cli::global::Context;
-use crate::cli::params;
-use crate::cli::report::{self, Gravity, in_short};
+use crate::cli::report::{self, Gravity};
+use crate::cli::schedule::left_out;
 use crate::script::header::{self, Header};
 use crate::script::library::Library;
 use crate::sys::host::Host;
@@ -11,32 +11,9 @@ use crate::sys::program;
 use serde::Serialize;
 use std::path::Path;
 
-/// Schedules of the playbooks
-#[derive(Debug, clap::Args)]
-#[command(arg_required_else_help = true)]
-pub struct Args {
-    #[command(subcommand)]
-    action: Action,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Action {
-    /// Write the schedules of all playbooks for another scheduler
-    ///
-    /// `lifeboat schedule export cron >> FILE` makes lines for a crontab; `crontab FILE` installs them.
-    ///
-    /// With `--json`: an array of objects with `playbook`, `summary`, `cron`, `tz` (or null) and `line` (the line of the
-    /// crontab).
-    Export {
-        /// For which scheduler: `cron`
-        #[arg(value_enum, hide_possible_values = true)]
-        format: Format,
-    },
-}
-
 /// Other schedulers.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Format {
+pub enum Format {
     /// Lines of a crontab
     Cron,
 }
@@ -51,9 +28,9 @@ struct Line {
 }
 
 /// Exports the schedules.
-pub fn run(args: &Args, cx: &Context) -> Result<Exit, Failure> {
-    match args.action {
-        Action::Export { format: Format::Cron } => export(&cx.library(), &program::executable()?, cx),
+pub fn run(format: Format, cx: &Context) -> Result<Exit, Failure> {
+    match format {
+        Format::Cron => export(&cx.library(), &program::executable()?, cx),
     }
 }
 
@@ -65,12 +42,7 @@ fn export(library: &Library, program: &Path, cx: &Context) -> Result<Exit, Failu
             Ok(header) => lines.extend(of_playbook(&entry.name, &header, program, &cx.project)?),
             Err(failure) => {
                 exit = Exit::Warnings;
-                let told = Failure::new(
-                    Code::Playbook,
-                    format!("the schedules of `{}` are left out: it is broken", entry.name),
-                )
-                .caused_by(in_short(&failure))
-                .hint(format!("`lifeboat lint {}` tells more.", entry.name));
+                let told = left_out(&entry.name, &failure);
                 cx.screen.talk(&report::failure(&told, Gravity::Warning, cx.screen.err_paint, &|_| None));
             }
         }
@@ -95,12 +67,12 @@ fn of_playbook(name: &str, header: &Header, program: &Path, project: &Path) -> R
         .schedule
         .iter()
         .map(|schedule| {
-            let mut words = vec![path_text(program)?, "run".to_owned(), name.to_owned()];
+            let mut words = vec![path_text(program)?, "run".to_owned()];
+            words.extend(["--scheduled".to_owned(), schedule.name.clone(), name.to_owned()]);
             if Host::find_project(project) != project {
                 // From its own folder alone another project would be found, further up.
                 words.extend(["--project".to_owned(), ".".to_owned()]);
             }
-            words.extend(params::words(header, schedule));
             let command: Vec<String> = words.iter().map(|word| quoted(word)).collect();
             let project = quoted(&path_text(project)?);
             let command = format!(
@@ -120,7 +92,7 @@ fn of_playbook(name: &str, header: &Header, program: &Path, project: &Path) -> R
                 playbook: name.to_owned(),
                 summary: summary.clone(),
                 cron: schedule.cron.clone(),
-                tz: schedule.tz.clone(),
+                tz: schedule.tz.map(|tz| tz.name().to_owned()),
                 line: format!("{} {}", schedule.cron, for_cron(&command)),
             })
         })
@@ -194,16 +166,16 @@ mod tests {
             # Lifeboat: the schedules of /srv/100% of Bob's app
 
             # Everything
-            0 3 * * 0 cd '/srv/100\% of Bob'\''s app' && mkdir -p logs && /usr/local/bin/lifeboat run backup_all >> logs/cron-backup.log 2>&1
+            0 3 * * 0 cd '/srv/100\% of Bob'\''s app' && mkdir -p logs && /usr/local/bin/lifeboat run --scheduled '0 3 * * 0' backup_all >> logs/cron-backup.log 2>&1
 
             # Back up the database
-            0 2 * * * cd '/srv/100\% of Bob'\''s app' && mkdir -p logs && /usr/local/bin/lifeboat run backup_database --tag daily --keep-free 1GiB >> logs/cron-backup.log 2>&1
+            0 2 * * * cd '/srv/100\% of Bob'\''s app' && mkdir -p logs && /usr/local/bin/lifeboat run --scheduled '0 2 * * *' backup_database >> logs/cron-backup.log 2>&1
 
             # The lines below are in a time zone of their own; cronie knows CRON_TZ, Debian's cron ignores it.
             CRON_TZ=Europe/Berlin
 
             # Back up the database
-            0 3 * * 0 cd '/srv/100\% of Bob'\''s app' && mkdir -p logs && /usr/local/bin/lifeboat run backup_database --exclude 'a b' --exclude=-x --no-config --keep-free 1GiB f >> logs/cron-backup.log 2>&1
+            0 3 * * 0 cd '/srv/100\% of Bob'\''s app' && mkdir -p logs && /usr/local/bin/lifeboat run --scheduled '0 3 * * 0' backup_database >> logs/cron-backup.log 2>&1
         "#]].assert_eq(&out.text());
         expect![[r#"
             warning: the schedules of `broken` are left out: it is broken
@@ -226,7 +198,7 @@ mod tests {
                 "summary": "Everything",
                 "cron": "0 3 * * 0",
                 "tz": null,
-                "line": "0 3 * * 0 cd /srv/app && mkdir -p logs && /usr/bin/lifeboat run backup_all >> logs/cron-backup.log 2>&1"
+                "line": "0 3 * * 0 cd /srv/app && mkdir -p logs && /usr/bin/lifeboat run --scheduled '0 3 * * 0' backup_all >> logs/cron-backup.log 2>&1"
               }
             ]
         "#]].assert_eq(&out.text());

@@ -2,10 +2,8 @@
 
 use crate::base::drill::{Start, Terms};
 use crate::base::failure::Failure;
-use crate::base::units;
 use crate::script::fields::{Fields, wrong};
 use crate::script::literal::{Form, Literal};
-use std::time::Duration;
 
 /// Reads `drill`.
 pub(super) fn read(literal: &Literal, file: &str) -> Result<Terms, Failure> {
@@ -26,7 +24,7 @@ pub(super) fn read(literal: &Literal, file: &str) -> Result<Terms, Failure> {
         .enumerate()
         .map(|(index, literal)| program(literal, index, file))
         .collect::<Result<_, _>>()?;
-    Ok(Terms { start, run, rto: limit(&fields, "rto")?, rpo: limit(&fields, "rpo")? })
+    Ok(Terms { start, run, rto: fields.duration("rto")?, rpo: fields.duration("rpo")? })
 }
 
 fn program(literal: &Literal, index: usize, file: &str) -> Result<String, Failure> {
@@ -37,15 +35,5 @@ fn program(literal: &Literal, index: usize, file: &str) -> Result<String, Failur
         _ => Err(refuse(&format!("must be text, not {}", literal.kind())).hint(
             "Name the programs that a drill may really run, as `exec` does: `run: [\"npm\", \"pytest\"]`.",
         )),
-    }
-}
-
-fn limit(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, Failure> {
-    let Some(text) = fields.text(key)? else { return Ok(None) };
-    match units::parse_duration(text).filter(|limit| !limit.is_zero()) {
-        Some(limit) => Ok(Some(limit)),
-        None => Err(fields
-            .refuse(key, &format!("is `{text}`, which is no duration"))
-            .hint("Write a number and a unit, for example `\"30m\"` or `\"1h\"`.")),
     }
 }

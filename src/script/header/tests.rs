@@ -100,7 +100,7 @@ let db = unknown_things(happen_below);
     assert_eq!(retention.at.to_string(), "playbooks/p.rhai:8:9");
     assert!(header.param("dir").unwrap().path && header.param("token").unwrap().secret);
     assert_eq!(header.param("database").unwrap().optional_value, Some(json!("latest")));
-    assert_eq!(header.schedule[1].tz.as_deref(), Some("Europe/Berlin"));
+    assert_eq!(header.schedule[1].tz.map(|tz| tz.name()), Some("Europe/Berlin"));
     let given = header.schedule[1].given();
     assert_eq!(given["db"], ["false"]);
     assert_eq!(given["files"], ["a", "b"]);
@@ -478,8 +478,77 @@ fn schedules_and_patterns() {
         (
             "schedule: [ #{ cron: \"0 2 * * *\", tz: \"berlin time\" } ]",
             expect![[r#"
-            playbooks/p.rhai:2:39 `schedule[0].tz` is `berlin time`, which is not the name of a time zone
-              Write an IANA name such as `Europe/Berlin` or `UTC`.
+                playbooks/p.rhai:2:39 `schedule[0].tz` is `berlin time`, which is not the name of a time zone
+                  Write an IANA name such as `Europe/Berlin` or `UTC`.
+            "#]],
+        ),
+        (
+            "schedule: [ #{ cron: \"0 2 * * *\", tz: \"Europe/Berlim\" } ]",
+            expect![[r#"
+                playbooks/p.rhai:2:39 `schedule[0].tz` is `Europe/Berlim`, which is not the name of a time zone
+                  Did you mean `Europe/Berlin`?
+            "#]],
+        ),
+        (
+            "schedule: [ #{ cron: \"0 2 30 2 *\" } ]",
+            expect![[r#"
+            playbooks/p.rhai:2:22 `schedule[0].cron` is `0 2 30 2 *`, which never comes
+              A cron expression has five fields: minute, hour, day of month, month and day of week, for example `30 2 * * 1-5`.
+        "#]],
+        ),
+        (
+            "schedule: [ #{ cron: \"* 0 2 * * *\" } ]",
+            expect![[r#"
+            playbooks/p.rhai:2:22 `schedule[0].cron` is `* 0 2 * * *`, which has 6 fields instead of five
+              A cron expression has five fields: minute, hour, day of month, month and day of week, for example `30 2 * * 1-5`.
+        "#]],
+        ),
+        (
+            "schedule: [ #{ cron: \"0 2 * * *\", params: #{ zone: \"a\" } }, #{ cron: \"0 2 * * *\", params: #{ zone: \"b\" } } ]",
+            expect![[r#"
+                playbooks/p.rhai:2:61 `schedule[1]` and `schedule[0]` are both called `0 2 * * *`
+                  A schedule is called by its `name`, or else by its `cron`: give one a name, for example `name: "weekly"`.
+            "#]],
+        ),
+        (
+            "schedule: [ #{ cron: \"0 2 * * *\", params: #{ zone: \"a\" }, overlap: \"wait\" } ]",
+            expect![[r#"
+                playbooks/p.rhai:2:68 `schedule[0].overlap` is `wait`
+                  It may be `skip`, `queue` or `kill`.
+            "#]],
+        ),
+        (
+            "schedule: [ #{ cron: \"0 2 * * *\", params: #{ zone: \"a\" }, missed: \"twice\" } ]",
+            expect![[r#"
+                playbooks/p.rhai:2:67 `schedule[0].missed` is `twice`
+                  It may be `once`, `skip` or `all`.
+            "#]],
+        ),
+        (
+            "schedule: [ #{ cron: \"0 2 * * *\", params: #{ zone: \"a\" }, window: \"1h\" } ]",
+            expect![[r#"
+                playbooks/p.rhai:2:67 `schedule[0].window` is given, and only `missed: "all"` has one
+                  Remove it, or add `missed: "all"` to make up for every instant within it.
+            "#]],
+        ),
+        (
+            "schedule: [ #{ cron: \"0 2 * * *\", params: #{ zone: \"a\" }, timeout: \"soon\" } ]",
+            expect![[r#"
+                playbooks/p.rhai:2:68 `schedule[0].timeout` is `soon`, which is no duration
+                  Write a number and a unit, for example `"30m"` or `"1h"`.
+            "#]],
+        ),
+        (
+            "schedule: [ #{ cron: \"0 2 * * *\", params: #{ zone: \"a\" }, name: \" daily\" } ]",
+            expect![[r#"
+                playbooks/p.rhai:2:65 `schedule[0].name` holds blanks around it or characters that cannot be shown
+            "#]],
+        ),
+        (
+            "schedule: [ #{ cron: \"0 2 * * *\", rto: \"1h\" } ]",
+            expect![[r#"
+            playbooks/p.rhai:2:35 `schedule[0]` has no key `rto`
+              Did you mean `rpo`?
         "#]],
         ),
         (

@@ -47,6 +47,7 @@ impl Shared {
             Why::Cancelled(Reason::Terminated) => 2,
             Why::TimedOut => 3,
             Why::Abandoned => 4,
+            Why::Cancelled(Reason::Overdue) => 5,
         };
         self.why.store(value, Ordering::SeqCst);
     }
@@ -57,6 +58,7 @@ impl Shared {
             1 => Some(Why::Cancelled(Reason::Interrupted)),
             2 => Some(Why::Cancelled(Reason::Terminated)),
             3 => Some(Why::TimedOut),
+            5 => Some(Why::Cancelled(Reason::Overdue)),
             _ => Some(Why::Abandoned),
         }
     }

@@ -1,0 +1,152 @@
+//! `lifeboat run --scheduled`: the run of a schedule, started by cron, systemd, the daemon or a person.
+
+use crate::base::cancel::{Cancel, Reason};
+use crate::base::diagnostic::did_you_mean;
+use crate::base::event::Mode;
+use crate::base::failure::{Code, Exit, Failure};
+use crate::base::schedule::{Scheduled, Timetable};
+use crate::cli::global::{Context, Global};
+use crate::cli::run::{self, Asked, How, Stopped};
+use crate::daemon::turn::{Machine, Taken, Turn};
+use crate::script::header::{Header, Schedule};
+use crate::script::parameters::Given;
+use crate::sys::host::Host;
+use crate::sys::{clock, fs, program, signals};
+use chrono::Utc;
+use std::ffi::OsString;
+
+/// Runs what is due of a schedule.
+pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result<Exit, Stopped> {
+    let asked = run::ask(words, global, "lifeboat run")?;
+    let Asked { header, playbook, given, cx, .. } = &asked;
+    let schedule = find(header, name, &playbook.name)?;
+    let zone = match schedule.tz {
+        Some(zone) => zone,
+        None => clock::zone(program::variable("TZ").as_deref())?,
+    };
+    let timetable = schedule.timetable(zone)?;
+    let mut with = schedule.given();
+    with.extend(given.clone());
+    let cancel = Cancel::new();
+    if cx.global.dry_run {
+        return rehearse(&asked, &timetable, schedule, &with, &cancel).map_err(Stopped::from);
+    }
+    signals::cancel_on_signals(cancel.clone(), how.grace.unwrap_or_default())?;
+    let host = cx.host_ended_by(&cancel)?;
+    let turn = Turn {
+        state: host.state(),
+        playbook: &playbook.name,
+        schedule,
+        timetable: &timetable,
+        delay: schedule.terms.delay(&format!("{} {name}", key(&host, &playbook.name))),
+    };
+    let mut refused = None;
+    let mut once = |scheduled: &Scheduled| {
+        let host = match cx.host_scheduled(scheduled, &cancel) {
+            Ok(host) => host,
+            Err(failure) => {
+                let exit = failure.code.exit();
+                refused = Some(failure);
+                return (None, exit);
+            }
+        };
+        if let Some(limit) = schedule.terms.timeout {
+            let cancel = cancel.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(limit);
+                cancel.cancel(Reason::Overdue);
+            });
+        }
+        let landed = run::perform(cx, &host, &asked.library, playbook, &with, Mode::Live, None);
+        (landed.run, landed.exit)
+    };
+    let taken = turn.take(&Machine(&host), &mut once)?;
+    if let Some(failure) = refused {
+        return Err(failure.into());
+    }
+    cx.screen.talk(&told(&taken, &playbook.name, cx));
+    Ok(exit(&taken))
+}
+
+/// What tells this machine and project from others, so that their jitter differs.
+pub fn key(host: &Host, playbook: &str) -> String {
+    format!("{} {} {playbook}", fs::host_name(), host.project().display())
+}
+
+/// The schedule that is called `name`.
+fn find<'a>(header: &'a Header, name: &str, playbook: &str) -> Result<&'a Schedule, Failure> {
+    let names = || header.schedule.iter().map(|schedule| schedule.name.as_str());
+    header.schedule.iter().find(|schedule| schedule.name == name).ok_or_else(|| {
+        let failure = Failure::new(Code::Usage, format!("`{playbook}` has no schedule `{name}`"));
+        let failure = match did_you_mean(name, names()) {
+            Some(close) => failure.hint(format!("Did you mean `{close}`?")),
+            None if header.schedule.is_empty() => failure.hint(format!(
+                "Its header has no `schedule`: add one, for example `schedule: [#{{ cron: \"{name}\" }}],`."
+            )),
+            None => failure.hint(format!(
+                "It has {}.",
+                names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+            )),
+        };
+        failure.hint("If the header was changed, install the schedules again: `lifeboat schedule install`.")
+    })
+}
+
+/// Shows the run of the newest instant as a dry run, which decides nothing.
+fn rehearse(
+    asked: &Asked,
+    timetable: &Timetable,
+    schedule: &Schedule,
+    given: &Given,
+    cancel: &Cancel,
+) -> Result<Exit, Failure> {
+    let newest = timetable.newest(asked.cx.now().with_timezone(&Utc));
+    let host = match newest {
+        Some(slot) => {
+            let scheduled = Scheduled { schedule: schedule.name.clone(), slot: slot.fixed() };
+            asked.cx.host_scheduled(&scheduled, cancel)?
+        }
+        None => asked.cx.host_ended_by(cancel)?,
+    };
+    signals::cancel_on_signals(cancel.clone(), std::time::Duration::ZERO)?;
+    Ok(run::perform(&asked.cx, &host, &asked.library, &asked.playbook, given, Mode::DryRun, None).exit)
+}
+
+/// What is said beside what the runs say themselves.
+fn told(taken: &Taken, playbook: &str, cx: &Context) -> String {
+    const TIME: &str = "%Y-%m-%d %H:%M %:z";
+    let paint = cx.screen.err_paint;
+    if cx.global.quiet || cx.global.json {
+        return String::new();
+    }
+    if let Some(slot) = taken.decided_before {
+        let slot = slot.format(TIME);
+        return format!("{playbook} of {slot}: nothing to do, it was run or left out before\n");
+    }
+    let mut text = String::new();
+    for (passed, by) in &taken.passed {
+        let which = if passed.count == 1 {
+            passed.last.format(TIME).to_string()
+        } else {
+            let (first, last) = (passed.first.format(TIME), passed.last.format(TIME));
+            format!("{first} to {last} ({} times)", passed.count)
+        };
+        let by = by.as_ref().map(|run| format!(" (run {run})")).unwrap_or_default();
+        text += &format!(
+            "{} {playbook} of {which} was not run: {}{by}\n",
+            paint.warning("warning:"),
+            passed.why.words()
+        );
+    }
+    text
+}
+
+/// The exit code: that of the worst run; an instant that was left out for another run is what a lock is.
+fn exit(taken: &Taken) -> Exit {
+    let worst = taken.ran.iter().map(|(_, exit)| *exit).find(|exit| *exit != Exit::Success);
+    worst.unwrap_or(if taken.passed.iter().any(|(_, by)| by.is_some()) {
+        Exit::Locked
+    } else {
+        Exit::Success
+    })
+}

@@ -1,0 +1,96 @@
+//! Files of schedules: what was decided last of each, and the record of all decisions.
+
+use super::{append_log, read_text};
+use crate::base::failure::Failure;
+use crate::sys::fs;
+use crate::sys::stream::Digest;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+const FOLDER: &str = "schedule";
+const DECISIONS: &str = "decisions.jsonl";
+/// What `decisions.jsonl` was before it grew too large.
+const EARLIER: &str = "decisions.1.jsonl";
+/// A file of decisions that is larger than this becomes the earlier one.
+const LARGE: u64 = 1 << 20;
+
+/// The lock of one schedule; dropping it frees it.
+#[derive(Debug)]
+pub struct ScheduleLock {
+    file: File,
+    stamp: PathBuf,
+}
+
+impl Drop for ScheduleLock {
+    fn drop(&mut self) {
+        // A child that was just forked holds the file open too.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+fn name_of(playbook: &str, schedule: &str) -> String {
+    // Neither may hold what a file's name cannot, and together they may be long.
+    let digest = Digest::of_bytes(format!("{playbook}\0{schedule}").as_bytes()).to_string();
+    digest.chars().take(24).collect()
+}
+
+impl ScheduleLock {
+    /// Takes the lock; `None` while another process decides about this schedule.
+    ///
+    /// # Errors
+    /// `Io` if the folder or the lock cannot be made.
+    pub fn take(state: &Path, playbook: &str, schedule: &str) -> Result<Option<Self>, Failure> {
+        let dir = state.join(FOLDER);
+        fs::create_dir(&dir)?;
+        let name = name_of(playbook, schedule);
+        let path = dir.join(format!("{name}.lock"));
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| Failure::io("open the lock", &path, &error))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { file, stamp: dir.join(format!("{name}.json")) })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(Failure::io("lock", &path, &error.into())),
+        }
+    }
+
+    /// What was decided last, as it was written.
+    pub fn read(&self) -> Result<Option<String>, Failure> {
+        read_text(&self.stamp)
+    }
+
+    /// Writes what is decided now, atomically and durably.
+    pub fn write(&self, content: &str) -> Result<(), Failure> {
+        fs::replace(&self.stamp, content.as_bytes(), &super::process_id().to_string())
+    }
+}
+
+/// What was decided last about a schedule, as it was written; without waiting for whoever decides just now.
+pub fn read_stamp(state: &Path, playbook: &str, schedule: &str) -> Result<Option<String>, Failure> {
+    read_text(&state.join(FOLDER).join(format!("{}.json", name_of(playbook, schedule))))
+}
+
+/// Appends lines to the record of decisions, which stays bounded.
+pub fn append_decisions(state: &Path, lines: &str) -> Result<(), Failure> {
+    let path = state.join(FOLDER).join(DECISIONS);
+    if std::fs::metadata(&path).is_ok_and(|meta| meta.len() > LARGE) {
+        let earlier = path.with_file_name(EARLIER);
+        std::fs::rename(&path, &earlier).map_err(|error| Failure::io("rename", &path, &error))?;
+    }
+    append_log(&path, lines)
+}
+
+/// The record of decisions, the oldest first.
+pub fn read_decisions(state: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    for name in [EARLIER, DECISIONS] {
+        text += &read_text(&state.join(FOLDER).join(name))?.unwrap_or_default();
+    }
+    Ok(text)
+}

@@ -1,0 +1,248 @@
+//! Runs of schedules: each instant once, with the parameters of the header, and on record when it is left out.
+
+use crate::aftermath::{nobody_survives, wait_for};
+use crate::project::TestProject;
+use expect_test::expect;
+use lifeboat::base::event::What;
+use lifeboat::base::schedule::Why;
+use lifeboat::journal::slots::{self, Became};
+use lifeboat::journal::{reader, store};
+use std::process::{Child, Stdio};
+
+/// A playbook whose only schedule has these terms, and whose steps are these.
+fn playbook(schedule: &str, steps: &str) -> String {
+    format!(
+        "const PLAYBOOK = #{{ summary: \"x\", params: #{{ tag: #{{ default_value: \"manual\" }} }},\n\
+         schedule: [#{{ cron: \"0 2 * * *\", tz: \"UTC\", params: #{{ tag: \"daily\" }}{schedule} }}] }};\n{steps}"
+    )
+}
+
+const SAVE: &str = "step \"Save\" { file(\"data\").save(`backups/x_${run_stamp()}`, #{ tag: params.tag }) };";
+/// Takes as long as the test wants.
+const SLOW: &str = "step \"Wait\" { exec([\"sh\", \"-c\", \": > begun; while [ ! -e go ]; do sleep 0.05; done\"]); }\n\
+                    step \"Then\" { exec([\"touch\", \"then\"]); }";
+const RUN: [&str; 4] = ["run", "--scheduled", "0 2 * * *", "p"];
+
+fn project(schedule: &str, steps: &str, now: &str) -> TestProject {
+    TestProject::new().file("data", "x").env("LIFEBOAT_NOW", now).playbook("p", &playbook(schedule, steps))
+}
+
+fn became(project: &TestProject) -> Vec<(String, Became)> {
+    let since = chrono::DateTime::parse_from_rfc3339("2000-01-01T00:00:00Z").unwrap();
+    let found = slots::decisions(&project.at(".lifeboat"), since).unwrap();
+    found
+        .into_iter()
+        .map(|decision| (decision.slot.format("%m-%d %H:%M").to_string(), decision.what))
+        .collect()
+}
+
+fn passed(project: &TestProject) -> Vec<(String, Why, usize)> {
+    let over = |(slot, what)| match what {
+        Became::PassedOver { why, count, .. } => Some((slot, why, count)),
+        _ => None,
+    };
+    became(project).into_iter().filter_map(over).collect()
+}
+
+fn begin(project: &TestProject, args: &[&str]) -> Child {
+    let child = project.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("the first step", || project.at("begun").exists());
+    child
+}
+
+fn ended(child: Child) -> (Option<i32>, String) {
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = std::process::Command::new("kill").args([name, &child.id().to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn an_instant_runs_once_and_is_the_time_of_its_run() {
+    let project = project("", SAVE, "2026-05-05T02:00:30Z");
+    let ran = project.run(&RUN).exits(0);
+    assert!(ran.stderr.contains("scheduled for 2026-05-05 02:00:00 +00:00 by `0 2 * * *`"), "{}", ran.stderr);
+    let backup = project.at("backups/x_20260505_020000.json");
+    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(backup).unwrap()).unwrap();
+    assert_eq!((&manifest["tag"], &manifest["created"]), (&"daily".into(), &"2026-05-05T02:00:00Z".into()));
+    let again = project.run(&RUN).exits(0);
+    assert_eq!(again.stderr, "p of 2026-05-05 02:00 +00:00: nothing to do, it was run or left out before\n");
+    // By hand it runs as ever, and decides nothing.
+    project.run(&["p"]).exits(0);
+    let runs = reader::runs(&project.at(".lifeboat")).unwrap();
+    let [by_hand, scheduled] = &runs[..] else { panic!("{runs:?}") };
+    assert_eq!(by_hand.as_str()[..15].to_owned(), "20260505-020030");
+    let run = Some(scheduled.clone());
+    let end = Became::Ended { run, exit: lifeboat::base::failure::Exit::Success };
+    assert_eq!(
+        became(&project),
+        [("05-05 02:00".to_owned(), Became::Begun), ("05-05 02:00".to_owned(), end)]
+    );
+    let text = std::fs::read_to_string(project.at(format!(".lifeboat/runs/{scheduled}/run.json"))).unwrap();
+    let about: store::RunFile = serde_json::from_str(&text).unwrap();
+    assert_eq!(about.scheduled.unwrap().schedule, "0 2 * * *");
+}
+
+#[test]
+fn what_was_missed_is_made_up_for_once_and_told() {
+    let project = project("", SAVE, "2026-05-05T02:00:30Z");
+    project.run(&RUN).exits(0);
+    let project = project.env("LIFEBOAT_NOW", "2026-05-08T09:00:00Z");
+    let ran = project.run(&RUN).exits(0);
+    let told = ran.stderr.lines().last().unwrap();
+    assert_eq!(
+        told,
+        "warning: p of 2026-05-06 02:00 +00:00 to 2026-05-07 02:00 +00:00 (2 times) was not run: nothing was there to \
+         start it; a later one was run"
+    );
+    assert!(project.at("backups/x_20260508_020000").exists());
+    assert_eq!(passed(&project), [("05-07 02:00".to_owned(), Why::Missed, 2)]);
+}
+
+#[test]
+fn too_late_is_left_out_on_record() {
+    let project = project(", max_lateness: \"1h\"", SAVE, "2026-05-05T09:00:00Z");
+    let ran = project.run(&RUN).exits(0);
+    assert_eq!(
+        ran.stderr,
+        "warning: p of 2026-05-05 02:00 +00:00 was not run: it would have begun later than its `max_lateness`\n"
+    );
+    assert_eq!(passed(&project), [("05-05 02:00".to_owned(), Why::TooLate, 1)]);
+    assert_eq!(project.names("backups"), [""; 0]);
+}
+
+#[test]
+fn a_dry_run_decides_nothing() {
+    let project = project("", SAVE, "2026-05-05T02:00:30Z");
+    let ran = project.run(&["--dry-run", "run", "--scheduled", "0 2 * * *", "p"]).exits(0);
+    assert!(ran.stdout.contains("backups/x_20260505_020000"), "{}", ran.stdout);
+    assert_eq!(became(&project), []);
+    project.run(&RUN).exits(0);
+}
+
+#[test]
+fn a_mistyped_schedule_is_told_what_there_is() {
+    let project = project(", name: \"daily\"", SAVE, "2026-05-05T02:00:30Z");
+    expect![[r#"
+        exit 2
+        error: `p` has no schedule `dayly`
+        hint: Did you mean `daily`?
+        hint: If the header was changed, install the schedules again: `lifeboat schedule install`.
+    "#]]
+    .assert_eq(&project.told(&project.run(&["run", "--scheduled", "dayly", "p"])));
+    expect![[r#"
+        exit 2
+        error: `p` has no schedule `0 2 * * *`
+        hint: It has `daily`.
+        hint: If the header was changed, install the schedules again: `lifeboat schedule install`.
+    "#]]
+    .assert_eq(&project.told(&project.run(&RUN)));
+    let project = project.playbook("q", "1;");
+    expect![[r#"
+        exit 2
+        error: `q` has no schedule `daily`
+        hint: Its header has no `schedule`: add one, for example `schedule: [#{ cron: "daily" }],`.
+        hint: If the header was changed, install the schedules again: `lifeboat schedule install`.
+    "#]]
+    .assert_eq(&project.told(&project.run(&["run", "--scheduled", "daily", "q"])));
+}
+
+#[test]
+fn a_run_that_goes_on_is_not_overtaken() {
+    let project = project("", SLOW, "2026-05-05T02:00:30Z");
+    let first = begin(&project, &RUN);
+    let project = project.env("LIFEBOAT_NOW", "2026-05-06T02:00:00Z");
+    let ran = project.run(&RUN).exits(11);
+    let run = reader::runs(&project.at(".lifeboat")).unwrap().remove(0);
+    assert_eq!(
+        ran.stderr,
+        format!(
+            "warning: p of 2026-05-06 02:00 +00:00 was not run: the one before was still running (run {run})\n"
+        )
+    );
+    assert_eq!(passed(&project), [("05-06 02:00".to_owned(), Why::Overlapped, 1)]);
+    std::fs::write(project.at("go"), "").unwrap();
+    assert_eq!(ended(first).0, Some(0));
+    // The instant is decided: it does not run later.
+    project.run(&RUN).exits(0).says("nothing to do");
+}
+
+#[test]
+fn one_that_queues_waits() {
+    let project = project(", overlap: \"queue\"", SLOW, "2026-05-05T02:00:30Z");
+    let first = begin(&project, &RUN);
+    let project = project.env("LIFEBOAT_NOW", "2026-05-06T02:00:00Z");
+    let second = project.command(&RUN).stderr(Stdio::piped()).spawn().unwrap();
+    let decided = || std::fs::read_dir(project.at(".lifeboat/schedule")).is_ok_and(|dir| dir.count() > 2);
+    wait_for("the decision", decided);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(reader::runs(&project.at(".lifeboat")).unwrap().len(), 1);
+    std::fs::write(project.at("go"), "").unwrap();
+    assert_eq!(ended(first).0, Some(0));
+    let (code, told) = ended(second);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(reader::runs(&project.at(".lifeboat")).unwrap().len(), 2);
+    assert_eq!(passed(&project), []);
+}
+
+#[test]
+fn one_that_kills_takes_over() {
+    let project = project(", overlap: \"kill\"", SLOW, "2026-05-05T02:00:30Z");
+    let first = begin(&project, &RUN);
+    let project = project.env("LIFEBOAT_NOW", "2026-05-06T02:00:00Z");
+    let second = project.command(&RUN).stderr(Stdio::piped()).spawn().unwrap();
+    assert_eq!(ended(first).0, Some(143));
+    std::fs::write(project.at("go"), "").unwrap();
+    assert_eq!(ended(second).0, Some(0));
+    assert!(project.at("then").exists());
+}
+
+#[test]
+fn a_run_that_takes_too_long_is_ended() {
+    let project = project(", timeout: \"300ms\"", SLOW, "2026-05-05T02:00:30Z");
+    let ran = project.run(&RUN).exits(143);
+    assert!(ran.stderr.contains("it took longer than the `timeout` of its schedule"), "{}", ran.stderr);
+    nobody_survives(&project);
+    assert!(!project.at("then").exists());
+}
+
+#[test]
+fn a_current_step_may_end_and_the_rest_is_resumed() {
+    let project = project("", SLOW, "2026-05-05T02:00:30Z");
+    let child = begin(&project, &["run", "--grace", "1m", "p"]);
+    signal(&child, "-TERM");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    std::fs::write(project.at("go"), "").unwrap();
+    let (code, told) = ended(child);
+    assert_eq!(code, Some(143), "{told}");
+    assert!(told.contains("error: terminated between two steps\n"), "{told}");
+    assert!(told.contains("hint: `lifeboat resume` goes on with the next one.\n"), "{told}");
+    assert!(!project.at("then").exists());
+    let run = reader::runs(&project.at(".lifeboat")).unwrap().remove(0);
+    let events = reader::events(&project.at(".lifeboat"), &run).unwrap().events;
+    let done = events.iter().filter(|event| matches!(event.what, What::ActionEnded { .. })).count();
+    assert_eq!(done, 1);
+    project.run(&["resume"]).exits(0);
+    assert!(project.at("then").exists());
+}
+
+#[test]
+fn a_second_signal_and_a_grace_that_is_over_do_not_wait() {
+    for (grace, signals) in [("1m", 2), ("200ms", 1)] {
+        let project = project("", SLOW, "2026-05-05T02:00:30Z");
+        let child = begin(&project, &["run", "--grace", grace, "p"]);
+        for _ in 0..signals {
+            signal(&child, "-TERM");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let (code, told) = ended(child);
+        assert_eq!(code, Some(143), "{told}");
+        nobody_survives(&project);
+    }
+    let project = project("", SLOW, "2026-05-05T02:00:30Z");
+    let ran = project.run(&["run", "--grace", "soon", "p"]).exits(2);
+    assert!(ran.stderr.contains("write a number and a unit, for example `30s`"), "{}", ran.stderr);
+}
