@@ -6,6 +6,7 @@
 pub mod ask;
 pub mod backups;
 pub mod customize;
+pub mod daemon;
 pub mod diagnostics;
 pub mod doc;
 pub mod drill;
@@ -92,6 +93,7 @@ enum Command {
     Logs(logs::Args),
     Watch(watch::Args),
     Schedule(schedule::Args),
+    Daemon(daemon::Args),
     Customize(customize::Args),
     Doc(doc::Args),
     #[command(external_subcommand)]
@@ -132,6 +134,7 @@ fn dispatch(args: &[OsString]) -> Result<Exit, Stopped> {
         Some(Command::Status(command)) => status::run(command, &cx()?)?,
         Some(Command::Logs(command)) => logs::run(command, &cx()?)?,
         Some(Command::Watch(command)) => return watch::run(command, &cli.global),
+        Some(Command::Daemon(command)) => return daemon::run(command, &cli.global),
         Some(Command::Schedule(command)) => schedule::run(command, &cx()?)?,
         Some(Command::Customize(command)) => customize::run(command, &cx()?)?,
         Some(Command::Doc(command)) => doc::run(command, &cx()?)?,

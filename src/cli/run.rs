@@ -60,7 +60,8 @@ pub struct How {
     pub grace: Option<Duration>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A duration as an option.
+pub fn duration(text: &str) -> Result<Duration, String> {
     units::parse_duration(text).ok_or_else(|| "write a number and a unit, for example `30s`".to_owned())
 }
 

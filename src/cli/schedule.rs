@@ -9,10 +9,10 @@ use crate::cli::global::Context;
 use crate::cli::params;
 use crate::cli::report::{self, Gravity, in_short};
 use crate::cli::screen::Paint;
+use crate::daemon::orders;
 use crate::journal::slots;
-use crate::script::header::{self, Header, Schedule};
+use crate::script::header::{self, Header};
 use crate::script::library::Library;
-use crate::sys::{clock, fs, program};
 use chrono::{DateTime, FixedOffset, Utc};
 use chrono_tz::Tz;
 use export::Format;
@@ -132,14 +132,10 @@ fn of_playbook(
     if header.schedule.is_empty() {
         return Ok(Vec::new());
     }
-    let zone = |schedule: &Schedule| match schedule.tz {
-        Some(zone) => Ok(zone),
-        None => clock::zone(program::variable("TZ").as_deref()),
-    };
     let tables = header
         .schedule
         .iter()
-        .map(|schedule| schedule.timetable(zone(schedule)?))
+        .map(|schedule| schedule.timetable(orders::zone(schedule)?))
         .collect::<Result<Vec<Timetable>, Failure>>()?;
     let gap = widest_gap(&tables, now);
     // The strictest objective is that of the playbook: its schedules hold it together.
@@ -151,7 +147,6 @@ fn of_playbook(
             after = slot.at.with_timezone(&Utc);
             Some(slot)
         });
-        let key = format!("{} {} {name} {}", fs::host_name(), cx.project.display(), schedule.name);
         Ok(Row {
             playbook: name.to_owned(),
             schedule: schedule.name.clone(),
@@ -167,7 +162,7 @@ fn of_playbook(
             missed: schedule.terms.missed,
             widest_gap_seconds: gap.as_ref().map(|gap| gap.length().as_secs()),
             rpo_seconds: rpo.map(|rpo| rpo.as_secs()),
-            delay: schedule.terms.delay(&key),
+            delay: orders::delay(&cx.project, name, schedule),
             is_of_machine: schedule.tz.is_none(),
             gap: gap.clone(),
         })

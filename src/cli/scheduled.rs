@@ -7,24 +7,28 @@ use crate::base::failure::{Code, Exit, Failure};
 use crate::base::schedule::{Scheduled, Timetable};
 use crate::cli::global::{Context, Global};
 use crate::cli::run::{self, Asked, How, Stopped};
+use crate::cli::sinks::PlainSink;
+use crate::daemon::orders;
 use crate::daemon::turn::{Machine, Taken, Turn};
 use crate::script::header::{Header, Schedule};
+use crate::script::launch::cannot_begin;
 use crate::script::parameters::Given;
-use crate::sys::host::Host;
-use crate::sys::{clock, fs, program, signals};
+use crate::sys::signals;
 use chrono::Utc;
 use std::ffi::OsString;
+use std::sync::Arc;
 
 /// Runs what is due of a schedule.
 pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result<Exit, Stopped> {
-    let asked = run::ask(words, global, "lifeboat run")?;
-    let Asked { header, playbook, given, cx, .. } = &asked;
-    let schedule = find(header, name, &playbook.name)?;
-    let zone = match schedule.tz {
-        Some(zone) => zone,
-        None => clock::zone(program::variable("TZ").as_deref())?,
+    let (asked, schedule) = match asked(name, words, global) {
+        Err(Stopped::Failure(failure)) => {
+            alarm(words, &failure, global)?;
+            return Err(Stopped::Failure(failure));
+        }
+        asked => asked?,
     };
-    let timetable = schedule.timetable(zone)?;
+    let (Asked { playbook, given, cx, .. }, schedule) = (&asked, &schedule);
+    let timetable = schedule.timetable(orders::zone(schedule)?)?;
     let mut with = schedule.given();
     with.extend(given.clone());
     let cancel = Cancel::new();
@@ -38,7 +42,7 @@ pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result
         playbook: &playbook.name,
         schedule,
         timetable: &timetable,
-        delay: schedule.terms.delay(&format!("{} {name}", key(&host, &playbook.name))),
+        delay: orders::delay(&cx.project, &playbook.name, schedule),
     };
     let mut refused = None;
     let mut once = |scheduled: &Scheduled| {
@@ -68,9 +72,23 @@ pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result
     Ok(exit(&taken))
 }
 
-/// What tells this machine and project from others, so that their jitter differs.
-pub fn key(host: &Host, playbook: &str) -> String {
-    format!("{} {} {playbook}", fs::host_name(), host.project().display())
+fn asked(name: &str, words: &[OsString], global: &Global) -> Result<(Asked, Schedule), Stopped> {
+    let asked = run::ask(words, global, "lifeboat run")?;
+    let schedule = find(&asked.header, name, &asked.playbook.name)?.clone();
+    Ok((asked, schedule))
+}
+
+/// Tells whoever gets alerts that a scheduled run cannot begin; a person at a terminal sees it.
+fn alarm(words: &[OsString], failure: &Failure, global: &Global) -> Result<(), Failure> {
+    let cx = Context::new(global.clone())?;
+    if cx.screen.live || cx.global.dry_run {
+        return Ok(());
+    }
+    let playbook = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let host = cx.host()?;
+    host.listen(Arc::new(PlainSink::new(cx.screen.clone(), cx.global.detail())));
+    cannot_begin(&host, &playbook, failure);
+    Ok(())
 }
 
 /// The schedule that is called `name`.

@@ -35,6 +35,20 @@ impl WatchSet {
         Self { project: project.to_path_buf(), files, patterns: Vec::new(), selection: None, own }
     }
 
+    /// What matches the patterns of a header, and nothing else: for runs that follow files and not playbooks.
+    pub fn of_patterns(header: &Header, project: &Path, state: &Path) -> Result<Self, Failure> {
+        let own = vec![state.to_path_buf(), project.join("logs"), project.join(".git")];
+        let mut set = Self {
+            project: project.to_path_buf(),
+            files: BTreeSet::new(),
+            patterns: Vec::new(),
+            selection: None,
+            own,
+        };
+        set.watch(&header.watch)?;
+        Ok(set)
+    }
+
     /// Adds what the playbook imports, and the patterns of its header.
     pub fn add(&mut self, library: &Library, checked: &Checked) -> Result<(), Failure> {
         for (importer, path) in &checked.program.imported {

@@ -306,6 +306,14 @@ fn alert_of(
     Some(alert::send(host, &alert).told())
 }
 
+/// Tells the alert's receiver of a scheduled run that cannot even begin, which nobody else would notice.
+pub fn cannot_begin(host: &Host, playbook: &str, failure: &Failure) {
+    let end = alert::End { playbook, exit: failure.code.exit(), failure: Some(failure), warnings: &[] };
+    if let Some(alert) = alert::decide(None, end, host.clock().now()) {
+        alert::send(host, &alert);
+    }
+}
+
 /// The parameters as the script gets them.
 pub(super) fn script_params(header: &Header, values: &Values) -> BTreeMap<String, ScriptParam> {
     let script = |name: &String, value: &ParamValue| match (value, header.param(name).map(|param| param.kind))
@@ -409,7 +417,7 @@ pub(super) fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values:
 }
 
 /// Tells the alert's receiver of runs that were killed since; they could not do it themselves.
-pub(super) fn tell_of_killed_runs(host: &Arc<Host>) {
+pub fn tell_of_killed_runs(host: &Arc<Host>) {
     let Ok(killed) = reader::killed(host.state()) else { return };
     for run in killed {
         let what = if run.is_drill { "drill" } else { "run" };

@@ -370,6 +370,12 @@ impl Host {
         Ok(self.runtime()?.block_on(future))
     }
 
+    /// Lets a future go on by itself, until this host is dropped.
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<(), Failure> {
+        self.runtime()?.spawn(future);
+        Ok(())
+    }
+
     fn runtime(&self) -> Result<&tokio::runtime::Runtime, Failure> {
         if let Some(runtime) = self.runtime.get() {
             return Ok(runtime);

@@ -3,7 +3,7 @@
 use crate::base::cancel::{Cancel, Reason};
 use crate::base::failure::{Code, Exit, Failure};
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::time::Duration;
 
@@ -35,6 +35,30 @@ pub fn cancel_on_signals(cancel: Cancel, grace: Duration) -> Result<(), Failure>
                     interrupted = true;
                     cancel.cancel(Reason::Interrupted);
                 }
+            }
+        })
+        .map(|_| ())
+        .map_err(refused)
+}
+
+/// What a daemon is asked by signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// SIGINT or SIGTERM.
+    End,
+    /// SIGHUP.
+    Reload,
+}
+
+/// Hands signals to `handler`, one at a time, on a thread of its own.
+pub fn listen(handler: impl Fn(Asked) + Send + 'static) -> Result<(), Failure> {
+    let refused = |error| Failure::new(Code::Internal, "cannot listen for signals").caused_by(error);
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(refused)?;
+    std::thread::Builder::new()
+        .name("lifeboat-signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                handler(if signal == SIGHUP { Asked::Reload } else { Asked::End });
             }
         })
         .map(|_| ())

@@ -8,6 +8,7 @@ mod backup;
 mod cluster;
 mod commands;
 mod contract;
+mod daemon;
 mod damage;
 mod diagnostics;
 mod docker;

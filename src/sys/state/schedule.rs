@@ -1,11 +1,12 @@
 //! Files of schedules: what was decided last of each, and the record of all decisions.
 
 use super::{append_log, read_text};
-use crate::base::failure::Failure;
+use crate::base::failure::{Code, Failure};
 use crate::sys::fs;
 use crate::sys::stream::Digest;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -93,4 +94,56 @@ pub fn read_decisions(state: &Path) -> Result<String, Failure> {
         text += &read_text(&state.join(FOLDER).join(name))?.unwrap_or_default();
     }
     Ok(text)
+}
+
+/// That this process is the project's daemon; dropping it frees the place.
+#[derive(Debug)]
+pub struct DaemonLock(#[expect(dead_code, reason = "held, not read")] File);
+
+impl DaemonLock {
+    /// Takes the place of the project's one daemon.
+    ///
+    /// # Errors
+    /// `Locked` if it is taken.
+    pub fn take(state: &Path) -> Result<Self, Failure> {
+        let dir = state.join(FOLDER);
+        fs::create_dir(&dir)?;
+        let path = dir.join("daemon.lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| Failure::io("open the lock", &path, &error))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                return Err(Failure::new(Code::Locked, "the project has a daemon already")
+                    .caused_by(format!("process {}", holder.trim()))
+                    .hint(
+                        "Stop that one first, or let it go on: one daemon runs all schedules of a project.",
+                    ));
+            }
+            Err(error) => return Err(Failure::io("lock", &path, &error.into())),
+        }
+        // Who holds it is a courtesy; the lock holds without it.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", super::process_id()));
+        Ok(Self(file))
+    }
+
+    /// The process of the project's daemon, if there is one.
+    pub fn holder(state: &Path) -> Option<u32> {
+        let mut file = File::open(state.join(FOLDER).join("daemon.lock")).ok()?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            _ => return None,
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).ok()?;
+        text.trim().parse().ok()
+    }
 }

@@ -1,0 +1,111 @@
+//! `lifeboat daemon`: schedules and watches in one process.
+
+use crate::base::event::Level;
+use crate::base::failure::{Exit, Failure};
+use crate::cli::global::{Context, Global};
+use crate::cli::reserved;
+use crate::cli::run::{Stopped, duration};
+use crate::cli::sinks::PlainSink;
+use crate::daemon::orders;
+use crate::daemon::service::{Pulse, Service, Woken, project_args, wakes};
+use crate::script::launch::{cannot_begin, tell_of_killed_runs};
+use crate::sys::host::Host;
+use crate::sys::http_server::{self, Page, Pages, SocketAddr};
+use crate::sys::program;
+use crate::sys::signals::{self, Asked};
+use chrono::Utc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Run what is scheduled, and what watches files, in one long-running process
+///
+/// Each run is a process of its own, on record and with alerts as a run by hand. Instants that passed while nothing was there
+/// are made up for as the schedule's `missed` says; a run whose playbook still runs is left out, waits, or takes over, as its
+/// `overlap` says. Playbooks with `watch` in their header run when those files change.
+///
+/// SIGTERM lets the current steps end, within `--grace`; a second one does not wait; the exit code is then 0. SIGHUP reads the
+/// playbooks again, and keeps the old set if one of them does not lint. Under systemd (`Type=notify`) it tells that it is
+/// ready and alive. Only one daemon runs in a project; cron, people and it share locks and records, so no instant runs twice.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only these playbooks [default: all with a schedule or a watch]
+    #[arg(value_name = "PLAYBOOK")]
+    playbooks: Vec<String>,
+    /// How long the current step of a run may go on after SIGTERM
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    grace: Duration,
+    /// Serve `/metrics` (Prometheus) and `/healthz` here, for example `127.0.0.1:9732`
+    #[arg(long, value_name = "ADDRESS:PORT", env = "LIFEBOAT_LISTEN")]
+    listen: Option<SocketAddr>,
+}
+
+/// Works until it is asked to end.
+pub fn run(args: &Args, global: &Global) -> Result<Exit, Stopped> {
+    let cx = Context::new(global.clone())?;
+    if cx.global.dry_run {
+        return Err(Failure::new(crate::base::failure::Code::Usage, "a daemon has no dry run")
+            .hint("`lifeboat schedule` shows what would run when.")
+            .into());
+    }
+    let host = cx.host()?;
+    host.listen(Arc::new(PlainSink::new(cx.screen.clone(), cx.global.detail())));
+    let (send, woken) = wakes();
+    let signal = send.clone();
+    signals::listen(move |asked| {
+        // Nobody listens any more once the daemon ends.
+        let _ = signal.send(match asked {
+            Asked::End => Woken::End,
+            Asked::Reload => Woken::Reload,
+        });
+    })?;
+    let pulse = Arc::new(Pulse::default());
+    let tell = |level: Level, message: &str| {
+        if !cx.global.quiet || level == Level::Error {
+            cx.screen.talk(&format!("{}{}\n", level.pattern(), host.masker().mask(message)));
+        }
+    };
+    if let Some(address) = args.listen {
+        if !address.ip().is_loopback() {
+            tell(
+                Level::Warn,
+                &format!("`{address}` is reached by other machines, and whoever reaches it is served"),
+            );
+        }
+        let address = http_server::serve(&host, address, pages(&host, &pulse))?;
+        tell(Level::Info, &format!("http://{address}/metrics and http://{address}/healthz are served"));
+    }
+    let reserved = reserved();
+    let service = Service {
+        host: host.clone(),
+        program: program::executable()?,
+        args: project_args(&cx.project),
+        grace: args.grace,
+        orders: &|| {
+            host.reread_env()?;
+            orders::read(&host, &cx.library(), &reserved, &args.playbooks)
+        },
+        tell: &tell,
+        alarm: &|playbook, failure| cannot_begin(&host, playbook, failure),
+        killed: &|| tell_of_killed_runs(&host),
+        pulse: pulse.clone(),
+    };
+    Ok(service.run(&woken, send)?)
+}
+
+/// What is served.
+fn pages(host: &Arc<Host>, pulse: &Arc<Pulse>) -> Pages {
+    let (host, pulse) = (Arc::downgrade(host), pulse.clone());
+    const TEXT: &str = "text/plain; charset=utf-8";
+    Arc::new(move |path| {
+        let host = host.upgrade()?;
+        match path {
+            "/healthz" => {
+                let alive = pulse.is_alive(host.clock().now().with_timezone(&Utc));
+                let (status, text) =
+                    if alive { (200, "ok\n") } else { (503, "the daemon does not look at its schedules\n") };
+                Some(Page { status, kind: TEXT, text: text.to_owned() })
+            }
+            _ => None,
+        }
+    })
+}

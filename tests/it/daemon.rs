@@ -1,0 +1,374 @@
+//! The daemon: real processes, real signals, real files, a real socket of systemd's protocol.
+
+mod year;
+
+use crate::aftermath::{nobody_survives, processes, wait_for};
+use crate::cluster::all_tests;
+use crate::project::TestProject;
+use crate::receiver::Receiver;
+use expect_test::expect;
+use lifeboat::base::failure::Exit;
+use lifeboat::base::schedule::Why;
+use lifeboat::journal::reader::{self, RunState};
+use lifeboat::journal::slots::{self, Became, Decision};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A daemon that is killed with the test.
+struct Daemon<'a> {
+    project: &'a TestProject,
+    child: Child,
+}
+
+impl<'a> Daemon<'a> {
+    fn start(project: &'a TestProject, args: &[&str]) -> Self {
+        Self::start_with(project, args, &[])
+    }
+
+    /// Starts it, and waits until it is ready.
+    #[track_caller]
+    fn start_with(project: &'a TestProject, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let said = File::create(project.at("said")).unwrap();
+        let args: Vec<&str> = ["daemon"].into_iter().chain(args.iter().copied()).collect();
+        let mut command = project.command(&args);
+        let child = command.envs(env.iter().copied()).stdout(Stdio::null()).stderr(said).spawn().unwrap();
+        let daemon = Self { project, child };
+        daemon.says("ready; ");
+        daemon
+    }
+
+    fn all(&self) -> String {
+        std::fs::read_to_string(self.project.at("said")).unwrap()
+    }
+
+    #[track_caller]
+    fn says(&self, text: &str) {
+        let began = Instant::now();
+        while !self.all().contains(text) {
+            assert!(began.elapsed() < Duration::from_secs(60), "not said: {text}\n{}", self.all());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits for its end; returns its exit code and what it said.
+    #[track_caller]
+    fn ended(mut self) -> (Option<i32>, String) {
+        let mut status = None;
+        wait_for("the daemon's end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        (status.unwrap().code(), self.all())
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A playbook that runs every so many seconds.
+fn every(seconds: u32, more: &str, steps: &str) -> String {
+    format!(
+        "const PLAYBOOK = #{{ summary: \"x\", schedule: [#{{ cron: \"*/{seconds} * * * * *\", seconds: true, tz: \"UTC\"{more} }}] }};\n{steps}"
+    )
+}
+
+fn decisions(project: &TestProject) -> Vec<Decision> {
+    let since = chrono::DateTime::parse_from_rfc3339("2000-01-01T00:00:00Z").unwrap();
+    slots::decisions(&project.at(".lifeboat"), since).unwrap()
+}
+
+fn begun(project: &TestProject) -> usize {
+    decisions(project).iter().filter(|decision| decision.what == Became::Begun).count()
+}
+
+const TOUCH: &str = "step \"Touch\" { exec([\"sh\", \"-c\", \"echo ran >> ran\"]); }";
+/// Takes as long as the test wants.
+const SLOW: &str = "step \"Wait\" { exec([\"sh\", \"-c\", \": > begun; while [ ! -e go ]; do sleep 0.05; done\"]); }\n\
+                    step \"Then\" { exec([\"touch\", \"then\"]); }";
+
+#[test]
+fn schedules_run_each_instant_once() {
+    let project = TestProject::new().playbook("tick", &every(1, "", TOUCH));
+    let daemon = Daemon::start(&project, &["tick"]);
+    wait_for("three runs", || begun(&project) >= 3);
+    daemon.signal("-TERM");
+    let (code, said) = daemon.ended();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("INFO - ready; next: tick (`*/1 * * * * *`) at "), "{said}");
+    assert!(said.contains("SUCCESS - tick (`*/1 * * * * *`) ended"), "{said}");
+    let mut slots: Vec<_> = decisions(&project)
+        .into_iter()
+        .filter(|decision| decision.what == Became::Begun)
+        .map(|decision| decision.slot)
+        .collect();
+    let all = slots.len();
+    slots.dedup();
+    assert_eq!(slots.len(), all, "an instant ran twice");
+    let runs = reader::list(&project.at(".lifeboat")).unwrap();
+    // The newest may have been asked to end before its first step.
+    assert!(runs[1..].iter().all(|run| run.state == RunState::Ended(Exit::Success)), "{runs:?}");
+    assert_eq!(runs.len(), all);
+    nobody_survives(&project);
+}
+
+#[test]
+fn what_comes_while_a_run_goes_on_is_left_out_and_the_current_step_may_end() {
+    let project = TestProject::new().playbook("slow", &every(1, "", SLOW));
+    let daemon = Daemon::start(&project, &["slow", "--grace", "1m"]);
+    wait_for("the first step", || project.at("begun").exists());
+    let over = |decision: &Decision| {
+        matches!(&decision.what, Became::PassedOver { why: Why::Overlapped, by: Some(_), .. })
+    };
+    wait_for("an instant that is left out", || decisions(&project).iter().any(over));
+    daemon.signal("-TERM");
+    daemon.says("ends when ");
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!processes(&project).is_empty());
+    std::fs::write(project.at("go"), "").unwrap();
+    let (code, said) = daemon.ended();
+    assert_eq!(code, Some(0), "{said}");
+    // The step ended, and the next one is for `resume`.
+    assert!(!project.at("then").exists());
+    assert!(said.contains("slow (`*/1 * * * * *`) ended with exit code 143"), "{said}");
+    assert!(said.contains("ended with exit code 11"), "{said}");
+    nobody_survives(&project);
+    project.run(&["resume"]).exits(0);
+    assert!(project.at("then").exists());
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_steps() {
+    let project = TestProject::new().playbook("slow", &every(1, "", SLOW));
+    let daemon = Daemon::start(&project, &["slow", "--grace", "10m"]);
+    wait_for("the first step", || project.at("begun").exists());
+    daemon.signal("-TERM");
+    daemon.says("ends when ");
+    daemon.signal("-TERM");
+    assert_eq!(daemon.ended().0, Some(0));
+    nobody_survives(&project);
+}
+
+#[test]
+fn a_run_that_is_killed_is_told_at_once() {
+    let receiver = Receiver::new();
+    let project =
+        TestProject::new().playbook("slow", &every(1, "", SLOW)).env("BACKUP_WEBHOOK_URL", receiver.url());
+    let daemon = Daemon::start(&project, &["slow"]);
+    wait_for("the first step", || project.at("begun").exists());
+    let runner = processes(&project).into_iter().find(|(_, line)| line.contains(" run --grace "));
+    let (pid, _) = runner.expect("the run has a process of its own");
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    daemon.says("was killed by signal 9");
+    wait_for("the alert", || !receiver.messages("slow was killed: run ").is_empty());
+    std::fs::write(project.at("go"), "").unwrap();
+    daemon.signal("-TERM");
+    assert_eq!(daemon.ended().0, Some(0));
+}
+
+#[test]
+fn changed_files_run_their_playbook_once_for_many_changes() {
+    let header = "const PLAYBOOK = #{ summary: \"x\", watch: [\".env\", \"config/**\"] };\n";
+    let project = TestProject::new()
+        .file(".env", "A=1\n")
+        .file("config/a.yml", "a\n")
+        .playbook("follow", &format!("{header}{TOUCH}"));
+    let daemon = Daemon::start(&project, &["follow"]);
+    let ran = || std::fs::read_to_string(project.at("ran")).unwrap_or_default().lines().count();
+    std::thread::sleep(Duration::from_millis(300));
+    for n in 0..20 {
+        std::fs::write(project.at("config/a.yml"), format!("{n}\n")).unwrap();
+    }
+    // As editors do: a new file takes the name.
+    std::fs::write(project.at("new"), "A=2\n").unwrap();
+    std::fs::rename(project.at("new"), project.at(".env")).unwrap();
+    daemon.says("changed: ");
+    wait_for("the run", || ran() == 1);
+    daemon.says("SUCCESS - follow (files changed) ended");
+    // Neither touching nor a change of the playbook itself runs it.
+    File::options()
+        .append(true)
+        .open(project.at(".env"))
+        .unwrap()
+        .set_modified(std::time::SystemTime::now())
+        .unwrap();
+    std::fs::write(project.at("playbooks/follow.rhai"), format!("{header}{TOUCH}\n// other\n")).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(ran(), 1, "{}", daemon.all());
+    std::fs::write(project.at("config/b.yml"), "new\n").unwrap();
+    wait_for("the second run", || ran() == 2);
+    daemon.signal("-INT");
+    assert_eq!(daemon.ended().0, Some(0));
+}
+
+#[test]
+fn a_change_while_its_run_is_on_makes_one_more() {
+    let header = "const PLAYBOOK = #{ summary: \"x\", watch: [\"config/**\"] };\n";
+    let steps = "step \"Run\" { exec([\"sh\", \"-c\", \"echo ran >> ran; : > begun; while [ ! -e go ]; do sleep 0.05; done\"]); }";
+    let project =
+        TestProject::new().file("config/a.yml", "a\n").playbook("follow", &format!("{header}{steps}"));
+    let daemon = Daemon::start(&project, &[]);
+    std::thread::sleep(Duration::from_millis(300));
+    std::fs::write(project.at("config/a.yml"), "b\n").unwrap();
+    wait_for("the first run", || project.at("begun").exists());
+    for n in 0..3 {
+        std::fs::write(project.at("config/a.yml"), format!("{n}\n")).unwrap();
+        std::thread::sleep(Duration::from_millis(400));
+    }
+    std::fs::write(project.at("go"), "").unwrap();
+    let ran = || std::fs::read_to_string(project.at("ran")).unwrap().lines().count();
+    wait_for("one more run", || ran() == 2);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(ran(), 2, "{}", daemon.all());
+}
+
+#[test]
+fn a_broken_playbook_keeps_the_old_set_and_is_told() {
+    let receiver = Receiver::new();
+    let project =
+        TestProject::new().playbook("tick", &every(1, "", TOUCH)).env("BACKUP_WEBHOOK_URL", receiver.url());
+    let daemon = Daemon::start(&project, &["tick"]);
+    let good = std::fs::read_to_string(project.at("playbooks/tick.rhai")).unwrap();
+    std::fs::write(project.at("playbooks/tick.rhai"), good.replace("exec", "exce")).unwrap();
+    daemon.signal("-HUP");
+    daemon.says("the schedules stay as they were: `tick` is broken");
+    wait_for("the alert", || !receiver.messages("daemon failed: `tick` is broken").is_empty());
+    // Its runs are tried, and each tells that it cannot begin.
+    wait_for("the alert of a run", || !receiver.messages("tick failed: ").is_empty());
+    std::fs::write(project.at("playbooks/tick.rhai"), good.replace("*/1 ", "*/2 ")).unwrap();
+    daemon.signal("-HUP");
+    daemon.says("read again; next: tick (`*/2 * * * * *`) at ");
+    daemon.signal("-TERM");
+    assert_eq!(daemon.ended().0, Some(0));
+}
+
+#[test]
+fn what_the_daemon_missed_is_made_up_for() {
+    let schedule = ", missed: \"once\"";
+    let project = TestProject::new().playbook("tick", &every(1, schedule, TOUCH));
+    let daemon = Daemon::start(&project, &["tick"]);
+    wait_for("a run", || begun(&project) >= 1);
+    daemon.signal("-TERM");
+    daemon.ended();
+    std::thread::sleep(Duration::from_millis(2500));
+    let daemon = Daemon::start(&project, &["tick"]);
+    let missed = |decision: &Decision| matches!(&decision.what, Became::PassedOver { why: Why::Missed, count, .. } if *count >= 1);
+    wait_for("what was missed", || decisions(&project).iter().any(missed));
+    daemon.signal("-TERM");
+    daemon.ended();
+}
+
+#[test]
+fn systemd_is_told_and_health_is_served() {
+    let project = TestProject::new().playbook("tick", &every(30, "", TOUCH));
+    let path = project.at("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let env = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "600000")];
+    let daemon = Daemon::start_with(&project, &["tick", "--listen", "127.0.0.1:0"], &env);
+    let mut heard: Vec<String> = Vec::new();
+    let mut hear = |wanted: &str| {
+        let mut buffer = [0; 4096];
+        while !heard.iter().any(|told| told.contains(wanted)) {
+            let n = socket.recv(&mut buffer).unwrap_or_else(|_| panic!("not told: {wanted}: {heard:?}"));
+            heard.push(String::from_utf8_lossy(&buffer[..n]).into_owned());
+        }
+        heard.retain(|told| !told.contains(wanted));
+    };
+    hear("READY=1\nSTATUS=next: tick (`*/30 * * * * *`) at ");
+    (0..3).for_each(|_| hear("WATCHDOG=1"));
+    daemon.signal("-HUP");
+    hear("RELOADING=1\nMONOTONIC_USEC=");
+    hear("READY=1");
+    let said = daemon.all();
+    let address = said.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    daemon.signal("-TERM");
+    hear("STOPPING=1\nSTATUS=ends");
+    assert_eq!(daemon.ended().0, Some(0));
+}
+
+#[test]
+fn what_a_daemon_cannot_do_is_told() {
+    let project = TestProject::new().playbook("tick", &every(30, "", TOUCH)).playbook("still", "1;");
+    expect![[r#"
+        exit 2
+        error: there is nothing to do for a daemon
+        caused by: no playbook has a `schedule` or a `watch` in its header
+        hint: Add `schedule: [#{ cron: "0 2 * * *" }]` to the header of a playbook.
+    "#]]
+    .assert_eq(&project.told(&project.run(&["daemon", "still"])));
+    expect![[r#"
+        exit 2
+        error: a daemon has no dry run
+        hint: `lifeboat schedule` shows what would run when.
+    "#]]
+    .assert_eq(&project.told(&project.run(&["--dry-run", "daemon"])));
+    let daemon = Daemon::start(&project, &["tick"]);
+    let second = project.run(&["daemon", "tick"]).exits(11);
+    assert_eq!(
+        second.stderr,
+        format!(
+            "error: the project has a daemon already\ncaused by: process {}\nhint: Stop that one first, or let it go on: \
+             one daemon runs all schedules of a project.\n",
+            daemon.child.id()
+        )
+    );
+}
+
+/// What `/proc` says of a process: resident memory in KiB, open files, children.
+fn footprint(pid: u32) -> (u64, usize, usize) {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let rss = rss.trim().trim_end_matches(" kB").parse().unwrap();
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    (rss, files, children.split_whitespace().count())
+}
+
+#[test]
+fn a_daemon_that_works_on_and_on_grows_in_nothing() {
+    let project = TestProject::in_memory()
+        .playbook("tick", &every(1, "", TOUCH))
+        .playbook("tock", &every(1, ", overlap: \"queue\"", TOUCH))
+        .playbook("fails", &every(2, "", "step \"Fail\" { exec([\"false\"]); }"));
+    let daemon = Daemon::start(&project, &["tick", "tock", "fails", "--listen", "127.0.0.1:0"]);
+    let pid = daemon.child.id();
+    let rounds = if all_tests() { 300 } else { 8 };
+    let wait_for_runs = |runs: usize| {
+        let began = Instant::now();
+        while begun(&project) < runs {
+            assert!(began.elapsed() < Duration::from_secs(900), "{}", daemon.all());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    wait_for_runs(6);
+    let (rss, files, _) = footprint(pid);
+    wait_for_runs(6 + rounds);
+    // Between two instants nothing runs.
+    let mut later = footprint(pid);
+    wait_for("a moment of rest", || {
+        later = footprint(pid);
+        later.2 == 0
+    });
+    assert!(later.0 < rss + 8 * 1024, "memory: {rss} KiB, then {} KiB", later.0);
+    assert!(later.1 <= files + 3, "files: {files}, then {}", later.1);
+    daemon.signal("-TERM");
+    assert_eq!(daemon.ended().0, Some(0));
+    nobody_survives(&project);
+}
