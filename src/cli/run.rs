@@ -93,7 +93,7 @@ pub fn run(words: &[OsString], global: &Global, command: &str, mode: Mode) -> Re
     let given = params::given(&header, &matches);
     let cx = Context::new(global.clone().with(Global::from_arg_matches(&matches)?, &matches))?;
     let host = cx.host()?;
-    signals::cancel_on_signals(host.cancel().clone())?;
+    signals::cancel_on_signals(host.cancel().clone(), cx.last_words())?;
     let mode = match mode {
         Mode::Drill if cx.global.dry_run => {
             return Err(Failure::new(Code::Usage, "a drill cannot be a dry run")

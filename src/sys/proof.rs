@@ -9,6 +9,7 @@ use crate::base::failure::{Code, Failure};
 use crate::sys::content::Reading;
 use crate::sys::facts::Facts;
 use crate::sys::fs;
+use crate::sys::postgres::loose::Loose;
 use crate::sys::postgres::requirements::Requirements;
 use crate::sys::store::{self, Found};
 use crate::sys::stream::{Control, Defect, Digest, Inspection, hash, inspect};
@@ -65,6 +66,8 @@ pub struct Proof {
     pub tables: Vec<TableContent>,
     /// What a dump needs of a server.
     pub requirements: Requirements,
+    /// Sequences and large objects of a dump.
+    pub loose: Loose,
     /// Version of the server that a dump is of, as the dump says.
     pub server: Option<String>,
 }
@@ -220,6 +223,7 @@ pub fn prove(facts: &Facts, path: &Path, checksum: Checksum) -> Result<Proof, Fa
         manifest,
         tables: read.tables,
         requirements: read.requirements,
+        loose: read.loose,
         server: read.server,
     })
 }
