@@ -240,7 +240,8 @@ pub fn find(state: &Path, name: &str) -> Result<RunId, Failure> {
     }
 }
 
-/// The run that `name` means to whoever resumes one: `latest` is the newest of [`resumable`].
+/// The run that `name` means to whoever resumes one: `latest` is the newest of [`resumable`] that was more than a mistaken
+/// command line.
 ///
 /// # Errors
 /// As [`find`], and `Usage` when no run can go on.
@@ -249,8 +250,11 @@ pub fn find_resumable(state: &Path, name: &str) -> Result<RunId, Failure> {
         return find(state, name);
     }
     let all = runs(state)?;
-    if let Some(run) = all.iter().find(|run| goes_on(&summary(state, run))) {
-        return Ok(run.clone());
+    // A command line that was mistaken since does not hide what it meant to go on with.
+    let can: Vec<RunSummary> = all.iter().map(|run| summary(state, run)).filter(goes_on).collect();
+    let is_mistake = |summary: &&RunSummary| summary.state == RunState::Ended(Exit::Usage);
+    if let Some(found) = can.iter().find(|summary| !is_mistake(summary)).or(can.first()) {
+        return Ok(found.run.clone());
     }
     let Some(newest) = all.first().map(|run| summary(state, run)) else { return find(state, name) };
     let failure =

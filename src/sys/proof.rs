@@ -45,7 +45,7 @@ pub struct Verification {
 pub enum Checksum {
     /// Sidecar and manifest; a file without a sidecar is not intact.
     Required,
-    /// As `Required`, but a file that has neither, as other tools make them, lacks nothing.
+    /// As `Required`, but a file that has neither, as other tools make them or one that was saved alone, lacks nothing.
     IfThere,
     /// Nothing. All other checks are made.
     Skipped,
@@ -200,7 +200,8 @@ pub fn prove(facts: &Facts, path: &Path, checksum: Checksum) -> Result<Proof, Fa
                 problems.push(format!("{name} holds {found} entries, its manifest says {expected}"));
             }
         }
-        None if indexed && content != Content::File && !is_odd => {
+        // A backup of ours that was saved alone has all in it that its restore needs.
+        None if indexed && content != Content::File && !is_odd && checksum == Checksum::Required => {
             problems.push(format!("{name}.json is missing"))
         }
         None => {}

@@ -295,6 +295,8 @@ fn the_latest_run_is_the_newest_that_can_go_on() {
     project.run(&["work"]).exits(1);
     let failed = runs(&project).remove(0).run;
     project.run(&["other"]).exits(0);
+    // A mistaken command line is not what anybody means to go on with.
+    project.run(&["rollback", "nonsense", "--yes"]).exits(2);
     std::fs::write(project.at("go"), "").unwrap();
     let ran = project.run(&["resume"]).exits(0);
     assert!(ran.stderr.contains(&format!("work run {failed} resumed")), "{}", ran.stderr);
