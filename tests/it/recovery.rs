@@ -403,6 +403,26 @@ fn services_come_up_again_when_the_database_cannot_be_restored() {
 }
 
 #[test]
+fn missing_tools_are_found_before_anything_is_done() {
+    let db = database("tools");
+    psql(&db, "CREATE TABLE t AS SELECT 1 AS a");
+    let project = TestProject::new()
+        .database(&db)
+        .file("package.json", "{ \"v\": 1 }\n")
+        .file("docker-compose.yml", "services: {}\n");
+    backed_up(&project);
+    psql(&db, "UPDATE t SET a = 2");
+    let project = project.file("package.json", "{ \"v\": 2 }\n").env("PATH", "/nowhere");
+    for (args, tool) in [(&[][..], "docker-compose"), (&["--compose", "none"], "npm")] {
+        let ran = project.run(&[&["full_recovery", "--yes"], args].concat()).exits(1);
+        assert!(ran.stderr.contains("full_recovery failed in step `Pre-flight checks`"), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("`{tool}`")), "{}", ran.stderr);
+    }
+    assert_eq!(psql(&db, "SELECT a FROM t"), "2\n");
+    assert_eq!(std::fs::read_to_string(project.at("package.json")).unwrap(), "{ \"v\": 2 }\n");
+}
+
+#[test]
 fn an_empty_machine_is_recovered_from_its_backups_alone() {
     let db = sample_database("empty");
     let port = free_port();
