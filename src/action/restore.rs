@@ -19,6 +19,7 @@ use crate::sys::effects::Effects;
 use crate::sys::facts::{Facts, Seen};
 use crate::sys::fs;
 use crate::sys::postgres::address::Address;
+use crate::sys::postgres::loose::Loose;
 use crate::sys::postgres::maintenance::Maintenance;
 use crate::sys::postgres::mark::Kind;
 use crate::sys::postgres::settings::Settings;
@@ -122,6 +123,9 @@ struct Basis {
     /// What is to be said of a backup of another database.
     #[serde(default)]
     other: Option<String>,
+    /// In place: what the backup that is to undo it holds outside of tables.
+    #[serde(default)]
+    undo: Option<Loose>,
 }
 
 impl Basis {
@@ -333,6 +337,7 @@ fn basis(restore: &Restore, path: &Path, proof: &Proof, live: Option<Named>, rol
         tables: proof.tables.len() as u64,
         rows: proof.tables.iter().map(|table| table.rows).sum(),
         other: stranger(proof, &restore.settings.database),
+        undo: None,
     }
 }
 

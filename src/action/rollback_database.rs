@@ -13,6 +13,7 @@ use crate::sys::postgres::maintenance::{Maintenance, Standing};
 use crate::sys::postgres::mark::Kind;
 use crate::sys::postgres::obstacles::Obstacles;
 use crate::sys::postgres::quote::ident;
+use crate::sys::postgres::settings::{Explicit, reach};
 use crate::sys::postgres::swap::{LIMIT, Named, Swap};
 use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
@@ -120,7 +121,8 @@ impl Action for RollbackDatabase {
             plan.touches.push(Touch::Changed(settings.target()));
             return Ok(plan);
         }
-        let maintenance = Maintenance::connect(facts.host(), &settings)?;
+        let maintenance =
+            Maintenance::connect(facts.host(), &settings).map_err(|failure| self.as_whom(facts, failure))?;
         let known = self.known(&maintenance)?;
         let live = maintenance.find(database)?;
         known.check_live(&maintenance, live.as_ref())?;
@@ -232,6 +234,21 @@ impl Action for RollbackDatabase {
 }
 
 impl RollbackDatabase {
+    /// Tells why this role connects, where the environment names another one by now.
+    fn as_whom(&self, facts: &Facts, failure: Failure) -> Failure {
+        let Undone::Recorded { run, .. } = &self.undone else { return failure };
+        let user = &self.target.user;
+        let database = Some(self.target.database.clone());
+        let now = reach(facts.host(), &Explicit { database, ..Explicit::default() });
+        match now {
+            Ok(now) if failure.code == Code::Connect && now.user != *user => failure.caused_by(format!(
+                "run {run} restored as `{user}`, and is rolled back as the same role, not as `{}`",
+                now.user
+            )),
+            _ => failure,
+        }
+    }
+
     fn known(&self, maintenance: &Maintenance) -> Result<Known<'_>, Failure> {
         let database = self.target.database.as_str();
         let name = match &self.undone {

@@ -101,6 +101,16 @@ pub struct Context {
 }
 
 impl Context {
+    /// What is said when a second interrupt ends the program at once.
+    pub fn last_words(&self) -> impl FnOnce() + Send + 'static {
+        let screen = self.screen.clone();
+        move || {
+            screen.talk(
+                "\ninterrupted twice: ended at once, in the middle of a clean-up too; `lifeboat status` tells what is left to do\n",
+            );
+        }
+    }
+
     /// The context of these options.
     pub fn new(global: Global) -> Result<Self, Failure> {
         let here = program::working_dir()?;

@@ -33,7 +33,7 @@ pub struct Args {
 pub fn run(args: &Args, cx: &Context) -> Result<Exit, Failure> {
     let cancel = Cancel::new();
     if args.follow {
-        signals::cancel_on_signals(cancel.clone(), Duration::ZERO)?;
+        signals::cancel_on_signals(cancel.clone(), Duration::ZERO, || {})?;
     }
     if let Some(name) = &args.run {
         return of_run(&reader::find(&cx.state, name)?, args.follow, cx, &cancel);

@@ -2,6 +2,7 @@
 
 use crate::base::event::Mode;
 use crate::base::failure::{Code, Exit, Failure};
+use crate::base::ids::RunId;
 use crate::base::resume::{Resuming, Settle};
 use crate::cli::global::{Context, Global};
 use crate::cli::run;
@@ -35,6 +36,28 @@ pub struct Args {
     trust: bool,
 }
 
+/// How many other runs a refusal names.
+const OTHERS: usize = 3;
+
+/// Names the runs that could be resumed instead.
+fn with_others(failure: Failure, cx: &Context, run: &RunId) -> Failure {
+    let mut others = reader::resumable(&cx.state, OTHERS + 1).unwrap_or_default();
+    others.retain(|other| other.run != *run);
+    let others: Vec<String> = others
+        .iter()
+        .take(OTHERS)
+        .map(|other| {
+            let began =
+                other.began.map(|began| began.format(" of %Y-%m-%d %H:%M").to_string()).unwrap_or_default();
+            format!("`lifeboat resume {}` ({}{began})", other.run.letters(), other.playbook)
+        })
+        .collect();
+    match others.is_empty() {
+        true => failure,
+        false => failure.hint(format!("What can be resumed: {}.", others.join(", "))),
+    }
+}
+
 /// Resumes a run.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
     let cx = Context::new(global.clone())?;
@@ -43,7 +66,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
             .hint("`lifeboat show RUN` shows what the run has done so far."));
     }
     let run = reader::find_resumable(&cx.state, &args.run)?;
-    let resumable = Resumable::read(&cx.state, &run)?;
+    let resumable = Resumable::read(&cx.state, &run).map_err(|failure| with_others(failure, &cx, &run))?;
     let library = cx.library();
     // A path is meant from the project, wherever this is called.
     let name = cx.project.join(&resumable.playbook);
@@ -58,6 +81,6 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
     };
     let terms = Resuming { run: run.to_string(), settle, accept_changed: args.accept_changed };
     let host = cx.host_resuming(terms, resumable.began.into())?;
-    signals::cancel_on_signals(host.cancel().clone(), Duration::ZERO)?;
+    signals::cancel_on_signals(host.cancel().clone(), Duration::ZERO, cx.last_words())?;
     Ok(run::perform(&cx, &host, &library, &playbook, &Given::new(), Mode::Live, None).exit)
 }

@@ -148,7 +148,7 @@ fn run_within(
     let Asked { library, playbook, given, cx, .. } = ask(words, global, command)?;
     let name = &playbook.name;
     let host = cx.host()?;
-    signals::cancel_on_signals(host.cancel().clone(), grace)?;
+    signals::cancel_on_signals(host.cancel().clone(), grace, cx.last_words())?;
     let mode = match mode {
         Mode::Drill if cx.global.dry_run => {
             return Err(Failure::new(Code::Usage, "a drill cannot be a dry run")

@@ -17,6 +17,7 @@ use crate::sys::signals;
 use chrono::Utc;
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Runs what is due of a schedule.
 pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result<Exit, Stopped> {
@@ -35,7 +36,7 @@ pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result
     if cx.global.dry_run {
         return rehearse(&asked, &timetable, schedule, &with, &cancel).map_err(Stopped::from);
     }
-    signals::cancel_on_signals(cancel.clone(), how.grace.unwrap_or_default())?;
+    signals::cancel_on_signals(cancel.clone(), how.grace.unwrap_or_default(), cx.last_words())?;
     let host = cx.host_ended_by(&cancel)?;
     let turn = Turn {
         state: host.state(),
@@ -126,7 +127,7 @@ fn rehearse(
         }
         None => asked.cx.host_ended_by(cancel)?,
     };
-    signals::cancel_on_signals(cancel.clone(), std::time::Duration::ZERO)?;
+    signals::cancel_on_signals(cancel.clone(), Duration::ZERO, asked.cx.last_words())?;
     Ok(run::perform(&asked.cx, &host, &asked.library, &asked.playbook, given, Mode::DryRun, None).exit)
 }
 

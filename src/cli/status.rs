@@ -29,7 +29,7 @@ use std::time::Duration;
 ///
 /// With `--json`: an object with `backups` (`source`, `name`, `created`, `size`, `verified`, `drilled`), `runs` (as in
 /// `history`: those that failed or were killed and not made good since, or owe a clean-up), `drills` (`playbook`, `run`,
-/// `began`, `result`, `millis`, `at_least`), `kept` (`databases`: `name`, `kind`, `run`, `at`, `size`; `files`: `path`,
+/// `began`, `result`, `millis`, `at_least`, `params`), `kept` (`databases`: `name`, `kind`, `run`, `at`, `size`; `files`: `path`,
 /// `state`, `run`, `at`, `size`, `files`) and `unknown` (what could not be looked at, and why).
 #[derive(Debug, clap::Args)]
 pub struct Args {}
@@ -53,6 +53,7 @@ struct Drill<'a> {
     result: crate::base::drill::Passed,
     millis: u64,
     at_least: bool,
+    params: &'a serde_json::Map<String, serde_json::Value>,
 }
 
 impl<'a> From<&'a DrillRecord> for Drill<'a> {
@@ -64,6 +65,7 @@ impl<'a> From<&'a DrillRecord> for Drill<'a> {
             result: record.verdict.result,
             millis: record.verdict.millis,
             at_least: record.verdict.at_least,
+            params: &record.params,
         }
     }
 }

@@ -103,7 +103,7 @@ impl Watch<'_> {
     fn until_the_end(&self, postpone: bool) -> Result<Exit, Stopped> {
         let cx = &self.cx;
         let cancel = Cancel::new();
-        signals::cancel_on_signals(cancel.clone(), Duration::ZERO)?;
+        signals::cancel_on_signals(cancel.clone(), Duration::ZERO, cx.last_words())?;
         let host = Host::new(cx.project.clone(), cx.state.clone(), Env::default()).ended_by(&cancel);
         let mut watching = Watching::new(Arc::new(host), self.named())?;
         let mut good = None;

@@ -7,6 +7,7 @@ use crate::base::units;
 use crate::sys::state;
 use chrono::{DateTime, FixedOffset, Local};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,6 +29,12 @@ pub struct DrillRecord {
     pub exit: Exit,
     /// What it found out.
     pub verdict: Verdict,
+    /// The parameters it ran with, without secrets.
+    #[serde(default)]
+    pub params: Map<String, Value>,
+    /// Names of those that are no defaults.
+    #[serde(default)]
+    pub given: Vec<String>,
 }
 
 impl DrillRecord {
@@ -39,7 +46,15 @@ impl DrillRecord {
         exit: Exit,
         verdict: Verdict,
     ) -> Self {
-        Self { version: FORMAT, run: run.clone(), playbook: playbook.to_owned(), began, exit, verdict }
+        let playbook = playbook.to_owned();
+        let (params, given) = (Map::new(), Vec::new());
+        Self { version: FORMAT, run: run.clone(), playbook, began, exit, verdict, params, given }
+    }
+
+    /// The same with the parameters it ran with; `given` names those that are no defaults. Both hold no secrets.
+    #[must_use]
+    pub fn with(self, params: Map<String, Value>, given: Vec<String>) -> Self {
+        Self { params, given, ..self }
     }
 
     /// How it went: `>= 4 min 12 s, passed in part`.
@@ -49,7 +64,7 @@ impl DrillRecord {
         format!("{least}{took}, {}", self.verdict.result.words())
     }
 
-    /// When it was and how it went: `last drilled 3 days ago: 4 min 12 s, passed`.
+    /// When it was and how it went: `last drilled 3 days ago: 4 min 12 s, passed; with latest = true`.
     pub fn told(&self, now: DateTime<Local>) -> String {
         let age = (now.fixed_offset() - self.began).num_seconds();
         let ago = |n: i64, what: &str| format!("{n} {what}{} ago", if n == 1 { "" } else { "s" });
@@ -59,7 +74,10 @@ impl DrillRecord {
             3600..86_400 => ago(age / 3600, "hour"),
             _ => ago(age / 86_400, "day"),
         };
-        format!("last drilled {when}: {}", self.in_short())
+        let given = self.given.iter().filter_map(|name| Some(format!("{name} = {}", self.params.get(name)?)));
+        let given: Vec<String> = given.collect();
+        let with = if given.is_empty() { String::new() } else { format!("; with {}", given.join(", ")) };
+        format!("last drilled {when}: {}{with}", self.in_short())
     }
 }
 

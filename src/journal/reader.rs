@@ -256,28 +256,48 @@ pub fn find(state: &Path, name: &str) -> Result<RunId, Failure> {
     }
 }
 
-/// The run that `name` means to whoever resumes one: `latest` is the newest that failed, was interrupted or killed, and is no
-/// drill; if there is none, the newest.
+/// The run that `name` means to whoever resumes one: `latest` is the newest of [`resumable`] that was more than a mistaken
+/// command line.
 ///
 /// # Errors
-/// As [`find`].
+/// As [`find`], and `Usage` when no run can go on.
 pub fn find_resumable(state: &Path, name: &str) -> Result<RunId, Failure> {
     if name != "latest" {
         return find(state, name);
     }
-    let ended_early = |run: &RunId| {
-        let summary = summary(state, run);
-        let goes_on = match summary.state {
-            RunState::Running => false,
-            RunState::Killed => true,
-            RunState::Ended(exit) => !matches!(exit, Exit::Success | Exit::Warnings),
-        };
-        goes_on && !summary.is_drill
-    };
-    match runs(state)?.into_iter().find(ended_early) {
-        Some(run) => Ok(run),
-        None => find(state, name),
+    let all = runs(state)?;
+    // A command line that was mistaken since does not hide what it meant to go on with.
+    let can: Vec<RunSummary> = all.iter().map(|run| summary(state, run)).filter(goes_on).collect();
+    let is_mistake = |summary: &&RunSummary| summary.state == RunState::Ended(Exit::Usage);
+    if let Some(found) = can.iter().find(|summary| !is_mistake(summary)).or(can.first()) {
+        return Ok(found.run.clone());
     }
+    let Some(newest) = all.first().map(|run| summary(state, run)) else { return find(state, name) };
+    let failure =
+        Failure::new(Code::Usage, "there is no run to resume: none failed, was interrupted or killed");
+    Err(match newest.state {
+        RunState::Running => failure
+            .caused_by(format!("the newest, `{}` of `{}`, is still going on", newest.run, newest.playbook))
+            .hint(format!("`lifeboat logs -f {}` follows it.", newest.run.letters())),
+        _ => failure.hint("Run the playbook once more instead; `lifeboat history` lists the runs."),
+    })
+}
+
+/// Runs that can be resumed, newest first, at most `most`: those that failed, were interrupted or killed, and are no drills.
+///
+/// # Errors
+/// Those of reading the folder of the records.
+pub fn resumable(state: &Path, most: usize) -> Result<Vec<RunSummary>, Failure> {
+    Ok(runs(state)?.iter().map(|run| summary(state, run)).filter(goes_on).take(most).collect())
+}
+
+fn goes_on(summary: &RunSummary) -> bool {
+    let ended_early = match summary.state {
+        RunState::Running => false,
+        RunState::Killed => true,
+        RunState::Ended(exit) => !matches!(exit, Exit::Success | Exit::Warnings),
+    };
+    ended_early && !summary.is_drill
 }
 
 /// The events of a run, as far as they can be read.

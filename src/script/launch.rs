@@ -405,12 +405,7 @@ pub(super) fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values:
     if !values.from.is_empty() {
         host.emit(What::Resolved {
             what: "parameters".to_owned(),
-            value: values
-                .from
-                .iter()
-                .filter_map(|from| from.split(' ').next())
-                .collect::<Vec<_>>()
-                .join(", "),
+            value: values.given().join(", "),
             from: values.from.clone(),
         });
     }

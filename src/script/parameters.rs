@@ -138,6 +138,11 @@ impl Values {
     pub fn shown(&self) -> Map<String, Value> {
         self.values.iter().map(|(name, value)| (name.clone(), value.shown())).collect()
     }
+
+    /// Names of those that are no defaults.
+    pub fn given(&self) -> Vec<String> {
+        self.from.iter().filter_map(|from| from.split(' ').next()).map(str::to_owned).collect()
+    }
 }
 
 /// Resolves every parameter: the command line wins over the environment of the process, that over `.env`, that over

@@ -20,6 +20,7 @@ use crate::script::runtime;
 use crate::sys::env::Env;
 use crate::sys::host::Host;
 use crate::sys::sandbox::Sandbox;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// The environment that a drill finds: when everything is lost but the backups, so is `.env`.
@@ -101,6 +102,7 @@ fn in_sandbox(
                 keep(
                     host,
                     DrillRecord::new(run, &launch.playbook.name, host.began().fixed_offset(), exit, verdict),
+                    values,
                 );
             }
             finish(host, launch, record, exit, Some(&failure), &[], began);
@@ -163,13 +165,20 @@ fn in_sandbox(
         !drill::was_broken_off(failure) && (!is_empty || failure.step.is_some() || failure.at.is_some())
     });
     if proves {
-        keep(host, kept);
+        keep(host, kept, values);
     }
     finish(host, launch, record, exit, failure.as_ref(), &warnings, began);
     (exit, failure)
 }
 
-fn keep(host: &Host, drill: DrillRecord) {
+fn keep(host: &Host, drill: DrillRecord, values: &Values) {
+    let mut params = Value::Object(values.shown());
+    host.masker().mask_json(&mut params);
+    let params = match params {
+        Value::Object(params) => params,
+        _ => Map::new(),
+    };
+    let drill = drill.with(params, values.given());
     if let Err(failure) = drills::keep(host.state(), &drill) {
         host.warn(&format!("the drill could not be kept as evidence: {failure}"));
     }

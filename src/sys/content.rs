@@ -3,6 +3,7 @@
 use crate::base::backup::{Content, TableContent};
 use crate::base::failure::{Code, Failure};
 use crate::sys::postgres::contents::Contents;
+use crate::sys::postgres::loose::{Loose, LooseReader};
 use crate::sys::postgres::requirements::Requirements;
 use crate::sys::postgres::scan::{ScanError, Scanner};
 use std::io::{self, Read};
@@ -24,6 +25,8 @@ pub struct Findings {
     pub tables: Vec<TableContent>,
     /// What a dump needs of a server.
     pub requirements: Requirements,
+    /// Sequences and large objects of a dump.
+    pub loose: Loose,
     /// Version of the server that a dump is of.
     pub server: Option<String>,
     /// Entries of an archive.
@@ -81,6 +84,7 @@ pub struct SqlReading {
     scanner: Scanner,
     contents: Contents,
     requirements: Requirements,
+    loose: LooseReader,
     error: Option<ScanError>,
 }
 
@@ -95,6 +99,7 @@ impl SqlReading {
                 Ok(Some(segment)) => {
                     self.contents.observe(&segment);
                     self.requirements.observe(&segment);
+                    self.loose.observe(&segment);
                 }
                 Ok(None) => return,
                 Err(error) => {
@@ -116,6 +121,7 @@ impl SqlReading {
         let mut findings = Findings {
             checks: vec!["end marker"],
             requirements: self.requirements,
+            loose: self.loose.end(),
             server: self.contents.server_version().map(str::to_owned),
             ..Findings::default()
         };

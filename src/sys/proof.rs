@@ -9,6 +9,7 @@ use crate::base::failure::{Code, Failure};
 use crate::sys::content::Reading;
 use crate::sys::facts::Facts;
 use crate::sys::fs;
+use crate::sys::postgres::loose::Loose;
 use crate::sys::postgres::requirements::Requirements;
 use crate::sys::store::{self, Found};
 use crate::sys::stream::{Control, Defect, Digest, Inspection, hash, inspect};
@@ -44,7 +45,7 @@ pub struct Verification {
 pub enum Checksum {
     /// Sidecar and manifest; a file without a sidecar is not intact.
     Required,
-    /// As `Required`, but a file that has neither, as other tools make them, lacks nothing.
+    /// As `Required`, but a file that has neither, as other tools make them or one that was saved alone, lacks nothing.
     IfThere,
     /// Nothing. All other checks are made.
     Skipped,
@@ -65,6 +66,8 @@ pub struct Proof {
     pub tables: Vec<TableContent>,
     /// What a dump needs of a server.
     pub requirements: Requirements,
+    /// Sequences and large objects of a dump.
+    pub loose: Loose,
     /// Version of the server that a dump is of, as the dump says.
     pub server: Option<String>,
 }
@@ -197,7 +200,8 @@ pub fn prove(facts: &Facts, path: &Path, checksum: Checksum) -> Result<Proof, Fa
                 problems.push(format!("{name} holds {found} entries, its manifest says {expected}"));
             }
         }
-        None if indexed && content != Content::File && !is_odd => {
+        // A backup of ours that was saved alone has all in it that its restore needs.
+        None if indexed && content != Content::File && !is_odd && checksum == Checksum::Required => {
             problems.push(format!("{name}.json is missing"))
         }
         None => {}
@@ -220,6 +224,7 @@ pub fn prove(facts: &Facts, path: &Path, checksum: Checksum) -> Result<Proof, Fa
         manifest,
         tables: read.tables,
         requirements: read.requirements,
+        loose: read.loose,
         server: read.server,
     })
 }

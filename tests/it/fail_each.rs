@@ -205,15 +205,8 @@ step "Save" { for n in params.first..=params.last { verify(file("data").gzip().s
 fn rotating() {
     let kept = many();
     Scene {
-        args: &["rotate_backups", "many"],
-        project: &|| {
-            with_many(&kept).playbook(
-                "rotate_backups",
-                "const PLAYBOOK = #{ summary: \"A test\", params: #{ dirs: #{ list: true, positional: true, path: true, help: \"x\" } } };\n\
-                 step \"Rotate\" { for dir in params.dirs { rotate(dir, #{ keep_days: 30 }); } }\n\
-                 step \"Tell\" { notify(\"success\", \"rotated\"); }",
-            )
-        },
+        args: &["rotate_backups", "many", "--retention", "30"],
+        project: &|| with_many(&kept),
         always: &|project| {
             nothing_broken(project);
             assert!(project.at("many/data_4.gz").exists());
@@ -338,6 +331,38 @@ fn testing_a_restore() {
         return;
     }
     recovering(&[], &["restore_test", "--no-tests", "--yes"]);
+}
+
+/// Each of three dozen runs makes a server and the realistic database in it, which takes minutes.
+#[test]
+fn showing_what_lifeboat_does() {
+    if !all_tests() {
+        return;
+    }
+    Scene {
+        args: &["demo"],
+        project: &TestProject::in_memory,
+        always: &|project| {
+            if project.at("backups/demo").is_dir() {
+                all_intact(&project.at("backups/demo"));
+            }
+        },
+        end: &|project| nothing_left(project, "backups/demo"),
+    }
+    .each_fails();
+}
+
+#[test]
+fn every_shipped_playbook_has_its_scene() {
+    let project = TestProject::new();
+    let listed = project.run(&["playbooks", "--json"]).exits(0).stdout;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let names: Vec<&str> =
+        listed.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert!(names.len() >= 11, "{names:?}");
+    let here = include_str!("fail_each.rs");
+    let uncovered: Vec<&&str> = names.iter().filter(|name| !here.contains(&format!("[\"{name}\""))).collect();
+    assert_eq!(uncovered, [&""; 0]);
 }
 
 #[test]

@@ -262,6 +262,7 @@ fn a_second_interrupt_ends_at_once() {
     wait_for("the alert", || !silent.bodies().is_empty());
     running.signal(Signal::INT);
     assert_eq!(running.ends(), 130);
+    assert!(said(&project).ends_with("; `lifeboat status` tells what is left to do\n"), "{}", said(&project));
     nobody_survives(&project);
     let run = runs(&project).remove(0);
     assert_eq!(run.state, RunState::Killed, "it was to end at once, whatever was under way");

@@ -80,7 +80,7 @@ fn a_command_line_that_names_nothing_is_told_what_to_say() {
     expect_test::expect![[r#"
         exit 1
         error: there is no backup of DB in backups/database
-            ——▶ std/recovery:108:9
+            ——▶ std/recovery:136:9
             │
         N │         fail(#{
             │         ^
@@ -91,14 +91,14 @@ fn a_command_line_that_names_nothing_is_told_what_to_say() {
     .assert_eq(&said(&["restore", "--database", "--latest"]));
     expect_test::expect![[r#"
         exit 2
-        error: nowhere.tar.gz is no backup
-           ——▶ std/recovery:90:9
+        error: nowhere.tar.gz is not there
+           ——▶ std/recovery:99:9
            │
         N │         fail(#{
            │         ^
-        while calling `std/recovery::at` at std/recovery:104:9
-        while calling `std/recovery::choose` at std/recovery:189:5
-        while calling `std/recovery::choose_config` at playbooks/restore.rhai:62:23
+        while calling `std/recovery::at` at std/recovery:122:9
+        while calling `std/recovery::choose` at std/recovery:217:5
+        while calling `std/recovery::choose_config` at playbooks/restore.rhai:63:23
         hint: Name one backup's file; `lifeboat restore --list` shows what is there.
         ✘ restore failed in step `Verify` after TIME (exit 2)
     "#]]
@@ -193,6 +193,51 @@ fn a_plain_dump_without_a_digest_is_restored_with_a_warning() {
     let ran = project.run(&["restore", "--database", "dumps/plain.sql.gz", "--yes"]).exits(3);
     assert!(ran.stderr.contains("plain.sql.gz has no .sha256"), "{}", ran.stderr);
     assert_eq!(psql(&db, "SELECT a FROM t"), "1\n");
+}
+
+#[test]
+fn a_backup_that_was_saved_alone_is_restored_with_a_warning() {
+    let db = database("alone");
+    let _leftovers = Leftovers(&db);
+    psql(&db, "CREATE TABLE t AS SELECT 1 AS a");
+    let project = TestProject::new().database(&db);
+    project.run(&["backup_database"]).exits(0);
+    let name = project.only("backups/database", ".sql.gz");
+    psql(&db, "UPDATE t SET a = 2");
+    let saved = TestProject::new().file("saved/readme", "").database(&db);
+    let path = saved.at("saved").join(&name);
+    std::fs::copy(project.at("backups/database").join(&name), &path).unwrap();
+    let file = format!("saved/{name}");
+    let ran = saved.run(&["restore", "--database", &file, "--yes"]).exits(3);
+    ran.says(&format!("{name} has no .sha256 and no .json, so it cannot be compared with them; all else"));
+    assert_eq!(psql(&db, "SELECT a FROM t"), "1\n");
+    saved.run(&["verify", &file]).exits(12).says(&format!("{name}.json is missing"));
+    flip(&path);
+    saved.run(&["restore", "--database", &file, "--yes"]).exits(12);
+}
+
+#[test]
+fn a_backup_of_the_other_kind_is_refused_before_anybody_is_asked() {
+    let db = database("kinds");
+    psql(&db, "CREATE TABLE t AS SELECT 1 AS a");
+    let project = TestProject::new().database(&db).file("package.json", "{}\n");
+    let dump = format!("backups/database/{}", backed_up(&project));
+    let archive = format!("backups/config/{}", project.only("backups/config", ".tar.gz"));
+    let run = |args: &[&str]| project.run(&[&["restore"], args].concat());
+    run(&["--database", &archive])
+        .exits(2)
+        .says(&format!("error: {archive} is an archive of files, and --database does not restore that"))
+        .says("hint: Name it as --config if it is meant.");
+    let elsewhere =
+        project.command(&["restore", "--database", "--latest"]).env("DB_NAME", "kind").output().unwrap();
+    crate::project::Ran::of(elsewhere)
+        .exits(1)
+        .says("error: there is no backup of kind in backups/database")
+        .says(&format!("or --config-dir. There are backups of {}.", db.name));
+    run(&["--config", &dump])
+        .exits(2)
+        .says(&format!("error: {dump} is a dump of a database, and --config does not restore that"))
+        .says("hint: Name it as --database if it is meant.");
 }
 
 #[test]
@@ -355,6 +400,26 @@ fn services_come_up_again_when_the_database_cannot_be_restored() {
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert_eq!(services.running(), ["backend", "chat"]);
     assert_eq!(dump_text(&db), before);
+}
+
+#[test]
+fn missing_tools_are_found_before_anything_is_done() {
+    let db = database("tools");
+    psql(&db, "CREATE TABLE t AS SELECT 1 AS a");
+    let project = TestProject::new()
+        .database(&db)
+        .file("package.json", "{ \"v\": 1 }\n")
+        .file("docker-compose.yml", "services: {}\n");
+    backed_up(&project);
+    psql(&db, "UPDATE t SET a = 2");
+    let project = project.file("package.json", "{ \"v\": 2 }\n").env("PATH", "/nowhere");
+    for (args, tool) in [(&[][..], "docker-compose"), (&["--compose", "none"], "npm")] {
+        let ran = project.run(&[&["full_recovery", "--yes"], args].concat()).exits(1);
+        assert!(ran.stderr.contains("full_recovery failed in step `Pre-flight checks`"), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("`{tool}`")), "{}", ran.stderr);
+    }
+    assert_eq!(psql(&db, "SELECT a FROM t"), "2\n");
+    assert_eq!(std::fs::read_to_string(project.at("package.json")).unwrap(), "{ \"v\": 2 }\n");
 }
 
 #[test]

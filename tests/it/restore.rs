@@ -1,5 +1,6 @@
 //! Backups become databases again: compared with their source by stock tools, swapped in at once, or refused whole.
 
+mod full_disk;
 mod in_place;
 mod interrupted;
 mod refused;

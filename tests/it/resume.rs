@@ -139,16 +139,51 @@ fn what_cannot_be_resumed_says_so() {
     let told = |ran: &Ran| project.told(ran).replace(&run, "RUN");
     expect![[r#"
         exit 2
-        error: the run `RUN` cannot be resumed: it completed
-        hint: Run its playbook once more instead.
+        error: there is no run to resume: none failed, was interrupted or killed
+        hint: Run the playbook once more instead; `lifeboat history` lists the runs.
     "#]]
     .assert_eq(&told(&project.run(&["resume"])));
+    std::fs::remove_file(project.at("go")).unwrap();
+    project.run(&["work"]).exits(1);
+    let newest = runs(&project).remove(0);
+    let (failed, began) = (newest.run, newest.began.unwrap().format("%Y-%m-%d %H:%M").to_string());
+    expect![[r#"
+        exit 2
+        error: the run `RUN` cannot be resumed: it completed
+        hint: Run its playbook once more instead.
+        hint: What can be resumed: `lifeboat resume LETTERS` (work of TIME).
+    "#]]
+    .assert_eq(
+        &told(&project.run(&["resume", &run])).replace(failed.letters(), "LETTERS").replace(&began, "TIME"),
+    );
     expect![[r#"
         exit 2
         error: `resume` has no dry run
         hint: `lifeboat show RUN` shows what the run has done so far.
     "#]]
     .assert_eq(&told(&project.run(&["resume", "--dry-run"])));
+}
+
+#[test]
+fn a_yes_in_advance_counts_for_its_attempt_only() {
+    let text = "step \"Ask\" { confirm(\"Go on?\"); exec([\"test\", \"-e\", \"go\"]); }";
+    let project = TestProject::new().playbook("work", text);
+    project.run(&["work", "--yes"]).exits(1);
+    let run = runs(&project).remove(0).run;
+    let ran = project.run(&["resume"]);
+    expect![[r#"
+        exit 6
+        error: a person must confirm: Go on?
+          ——▶ playbooks/work.rhai:2:14
+          │
+        N │ step "Ask" { confirm("Go on?"); exec(["test", "-e", "go"]); }
+          │              ^
+        caused by: nobody can be asked here
+        hint: Run it on a terminal, or say yes once more, for an earlier `--yes` does not count: `lifeboat resume RUN --yes`.
+        ✘ work stopped in step `Ask` after TIME (exit 6)
+    "#]].assert_eq(&project.told(&ran).replace(run.as_str(), "RUN"));
+    std::fs::write(project.at("go"), "").unwrap();
+    project.run(&["resume", run.as_str(), "--yes"]).exits(0);
 }
 
 #[test]
@@ -163,8 +198,9 @@ fn a_run_that_goes_on_is_not_resumed() {
     process.wait().unwrap();
     let told = project.told(&ran).replace(run.as_str(), "RUN").replace(run.letters(), "LETTERS");
     expect![[r#"
-        exit 11
-        error: the run `RUN` is still going on
+        exit 2
+        error: there is no run to resume: none failed, was interrupted or killed
+        caused by: the newest, `RUN` of `sleeps`, is still going on
         hint: `lifeboat logs -f LETTERS` follows it.
     "#]]
     .assert_eq(&told);
@@ -259,6 +295,8 @@ fn the_latest_run_is_the_newest_that_can_go_on() {
     project.run(&["work"]).exits(1);
     let failed = runs(&project).remove(0).run;
     project.run(&["other"]).exits(0);
+    // A mistaken command line is not what anybody means to go on with.
+    project.run(&["rollback", "nonsense", "--yes"]).exits(2);
     std::fs::write(project.at("go"), "").unwrap();
     let ran = project.run(&["resume"]).exits(0);
     assert!(ran.stderr.contains(&format!("work run {failed} resumed")), "{}", ran.stderr);

@@ -390,6 +390,25 @@ fn the_password_is_looked_for_again() {
         hint: Set DB_PASSWORD or PGPASSWORD, or put the password into DATABASE_URL or into a line of ~/.pgpass.
         ✘ rollback failed in step `Roll back` after TIME (exit 1)
     "#]].assert_eq(&format!("{}\n{}", place.told(&wrong), place.told(&without)));
+    let as_another = project
+        .command(&["rollback", "latest", "--yes"])
+        .env("DB_USER", "admin")
+        .env("DB_PASSWORD", "of another")
+        .output()
+        .unwrap();
+    expect![[r#"
+        exit 1
+        error: cannot connect to `postgres at SERVER as postgres`
+           ——▶ playbooks/rollback.rhai:N
+           │
+        N │ let done = step "Roll back" { rollback(params.run) };
+           │                               ^
+        caused by: the server asks for a password, and none is set
+        caused by: the password from DB_PASSWORD is that of `admin` (DB_USER), and is not sent for `postgres`
+        caused by: run RUN restored as `postgres`, and is rolled back as the same role, not as `admin`
+        hint: Set DB_USER to `postgres` and DB_PASSWORD to its password, or put a line for `postgres` into ~/.pgpass.
+        ✘ rollback failed in step `Roll back` after TIME (exit 1)
+    "#]].assert_eq(&place.told(&Ran::of(as_another)));
     // Another environment than that of the restore does not lead elsewhere.
     let elsewhere = Ran::of(
         project

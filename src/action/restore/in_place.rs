@@ -16,6 +16,7 @@ use crate::sys::postgres::catalog;
 use crate::sys::postgres::checks::{self, Checked};
 use crate::sys::postgres::connection::{Session, connect};
 use crate::sys::postgres::load::Loaded;
+use crate::sys::postgres::loose::Loose;
 use crate::sys::postgres::maintenance::Maintenance;
 use crate::sys::postgres::ownership;
 use crate::sys::postgres::properties;
@@ -50,7 +51,7 @@ pub(super) fn plan(
     for (what, remedy) in ownership::strangers(&session)? {
         troubles.add(what, remedy);
     }
-    let undo = undo(restore, facts, &session, plan)?;
+    let (undo, loose) = undo(restore, facts, &session, plan)?;
     troubles.refuse(&proof.verification.name, &settings.to_string())?;
     plan.details.push(format!(
         "drops all that `{}` owns in `{database}` and loads the dump, in one transaction; nothing is kept",
@@ -64,7 +65,8 @@ pub(super) fn plan(
     });
     let oid = session.one("SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()")?;
     let oid = oid.first().cloned().flatten().and_then(|oid| oid.parse().ok()).unwrap_or(0);
-    Ok(basis(restore, path, proof, Some(Named { name: database.clone(), oid }), roles))
+    let basis = basis(restore, path, proof, Some(Named { name: database.clone(), oid }), roles);
+    Ok(Basis { undo: loose, ..basis })
 }
 
 fn capital(text: &str) -> String {
@@ -72,13 +74,13 @@ fn capital(text: &str) -> String {
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
-/// The backup that can undo it, by its name; refuses when there is none that could.
+/// The backup that can undo it, by its name, and what it holds outside of tables; refuses when there is none that could.
 fn undo(
     restore: &Restore,
     facts: &Facts,
     session: &Session,
     plan: &mut Plan<Restored>,
-) -> Result<String, Failure> {
+) -> Result<(String, Option<Loose>), Failure> {
     let database = &restore.settings.database;
     let refused = |why: String| {
         Failure::new(Code::Usage, format!("`{database}` is not restored in place without a way back"))
@@ -98,7 +100,7 @@ fn undo(
         Seen::AsIs | Seen::Gone => return Err(refused(format!("{shown} is not there"))),
         Seen::Made | Seen::Unknown => {
             plan.unknown.push(format!("whether {shown}, which is to undo it, is intact"));
-            return Ok(shown);
+            return Ok((shown, None));
         }
     }
     let proof = prove(facts, &path, Checksum::Required)?;
@@ -121,7 +123,7 @@ fn undo(
             units::duration(FRESH)
         )));
     }
-    Ok(shown)
+    Ok((shown, Some(proof.loose)))
 }
 
 /// Carries it out.
@@ -209,12 +211,12 @@ fn replace(
     let began = clock.instant();
     let monetary = properties::monetary(properties);
     ownership::lock_own(session, maintenance.session())?;
-    unchanged(restore, facts, session, monetary)?;
+    unchanged(restore, basis, facts, session, monetary)?;
     ownership::drop_own(session)?;
     if let Some(monetary) = monetary {
         session.run(&format!("SET lc_monetary = {}", literal(monetary)))?;
     }
-    let (loaded, tables) = load(facts, basis, session, true)?;
+    let (loaded, tables) = load(facts, basis, session, maintenance, true)?;
     let load_millis = millis(clock.instant(), began);
 
     let began = clock.instant();
@@ -239,9 +241,10 @@ fn transaction(session: &Session) -> Result<String, Failure> {
     Ok(session.one("SELECT pg_catalog.txid_current()")?.first().cloned().flatten().unwrap_or_default())
 }
 
-/// Refuses unless the tables hold what the backup holds that is to undo it: what was written since would be lost.
+/// Refuses unless tables, sequences and large objects hold what the backup holds that is to undo it: what was written since would be lost.
 fn unchanged(
     restore: &Restore,
+    basis: &Basis,
     facts: &Facts,
     session: &Session,
     monetary: Option<&str>,
@@ -252,7 +255,10 @@ fn unchanged(
     let manifest = store::read_manifest(&undo)?
         .ok_or_else(|| Failure::new(Code::NotFound, format!("`{shown}` has no manifest any more")))?;
     let encoding = manifest.properties.as_ref().map_or("UTF8", |properties| properties.encoding.as_str());
-    let changes = changes(session, &manifest.tables, encoding, monetary)?;
+    let mut changes = changes(session, &manifest.tables, encoding, monetary)?;
+    if let Some(loose) = &basis.undo {
+        changes.extend(loose.changes(session, encoding)?);
+    }
     if changes.is_empty() {
         return Ok(());
     }

@@ -5,8 +5,8 @@ use super::preflight::kept_ending;
 use super::{Basis, Restore, Restored, roles};
 use crate::base::backup::DatabaseProperties;
 use crate::base::failure::{Code, Failure};
+use crate::base::units;
 use crate::sys::effects::Effects;
-use crate::sys::facts::Facts;
 use crate::sys::postgres::catalog;
 use crate::sys::postgres::checks;
 use crate::sys::postgres::connection::{Session, connect};
@@ -16,7 +16,6 @@ use crate::sys::postgres::mark::{Kind, Mark, staging_ending};
 use crate::sys::postgres::properties;
 use crate::sys::postgres::quote::literal;
 use crate::sys::postgres::read_back::{Expected, ReadBack, Reader, read_back};
-use crate::sys::postgres::settings::Settings;
 use crate::sys::postgres::swap::{LIMIT, Named, Swap, Swapped};
 use crate::sys::store;
 use std::time::Instant;
@@ -24,9 +23,8 @@ use std::time::Instant;
 /// Carries out a restore through a staging database.
 pub(super) fn execute(restore: &Restore, basis: &Basis, effects: &Effects) -> Result<Restored, Failure> {
     let facts = effects.facts();
-    let settings = &restore.settings;
-    let database = &settings.database;
-    let maintenance = Maintenance::connect(facts.host(), settings)?;
+    let database = &restore.settings.database;
+    let maintenance = Maintenance::connect(facts.host(), &restore.settings)?;
     let lock = maintenance.lock(database)?;
     let live = maintenance.find(database)?;
     if live.as_ref().map(|live| live.oid) != basis.live.as_ref().map(|live| live.oid) {
@@ -37,12 +35,15 @@ pub(super) fn execute(restore: &Restore, basis: &Basis, effects: &Effects) -> Re
         .hint("Nothing was changed. Find out who else restores, and run it again."));
     }
     clean(effects, &maintenance, database)?;
-    let source = Source::look(facts, settings, basis, live.is_some())?;
+    let source = Source::look(&maintenance, basis, live.is_some())?;
     roles::make(effects, maintenance.session(), &basis.backup, &basis.roles)?;
     let staging = make(effects, &maintenance, database, &source)?;
-    let filled = fill(basis, effects, &maintenance, &staging, &source).map_err(|failure| match live {
-        Some(_) => failure.hint(format!("`{database}` is as it was.")),
-        None => failure.hint(format!("There is still no `{database}`.")),
+    let filled = fill(basis, effects, &maintenance, &staging, &source).map_err(|failure| {
+        let failure = on_disk(failure, &maintenance, database);
+        match live {
+            Some(_) => failure.hint(format!("`{database}` is as it was.")),
+            None => failure.hint(format!("There is still no `{database}`.")),
+        }
     });
     let filled = filled.and_then(|filled| {
         lock.check()?;
@@ -56,6 +57,22 @@ pub(super) fn execute(restore: &Restore, basis: &Basis, effects: &Effects) -> Re
             effects.withdraw_database(&maintenance, &staging);
             Err(failure)
         }
+    }
+}
+
+/// Names the disk that is full, where that can be known.
+fn on_disk(failure: Failure, maintenance: &Maintenance, database: &str) -> Failure {
+    let is_named = failure.causes.iter().any(|cause| cause.contains(" free, and a server"));
+    if failure.code != Code::DiskFull || is_named {
+        return failure;
+    }
+    match maintenance.room(database) {
+        Some((folder, free)) => failure.caused_by(format!(
+            "the new database is in `{}`, where {} are free",
+            folder.display(),
+            units::bytes(free)
+        )),
+        None => failure,
     }
 }
 
@@ -89,13 +106,9 @@ struct Source {
 }
 
 impl Source {
-    fn look(facts: &Facts, settings: &Settings, basis: &Basis, is_live: bool) -> Result<Self, Failure> {
-        let live = if is_live {
-            let session = connect(facts.host(), settings)?;
-            Some(catalog::properties(&session)?)
-        } else {
-            None
-        };
+    fn look(maintenance: &Maintenance, basis: &Basis, is_live: bool) -> Result<Self, Failure> {
+        let of = |name: &str| catalog::properties_of(maintenance.session(), name);
+        let live = is_live.then(|| of(&basis.target.database)).transpose()?;
         let saved = store::read_manifest(&basis.backup)?.and_then(|manifest| manifest.properties);
         let made = saved.clone().or_else(|| live.clone()).unwrap_or_else(|| DatabaseProperties {
             encoding: basis.encoding.clone().unwrap_or_else(|| "UTF8".to_owned()),
@@ -203,7 +216,7 @@ fn fill(
     if let Some(monetary) = &source.monetary {
         session.run(&format!("SET lc_monetary = {}", literal(monetary)))?;
     }
-    let (loaded, tables) = load(facts, basis, &session, false)?;
+    let (loaded, tables) = load(facts, basis, &session, maintenance, false)?;
     drop(session);
     let load_millis = millis(began);
 

@@ -29,7 +29,18 @@ impl Session {
             }
             None => Err(Failure::new(Code::Confirm, format!("a person must confirm: {question}"))
                 .caused_by("nobody can be asked here")
-                .hint("Run it on a terminal, or say yes in advance with `--yes`.")),
+                .hint(self.how_to_agree())),
+        }
+    }
+
+    /// A yes holds for the attempt that it was given to: what is true when a run goes on may be another thing.
+    fn how_to_agree(&self) -> String {
+        match self.host.resumes() {
+            Some(terms) => format!(
+                "Run it on a terminal, or say yes once more, for an earlier `--yes` does not count: `lifeboat resume {} --yes`.",
+                terms.run
+            ),
+            None => "Run it on a terminal, or say yes in advance with `--yes`.".to_owned(),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::base::backup::{DatabaseProperties, RecoveryPoint};
 use crate::base::failure::{Code, Failure};
 use crate::sys::postgres::connection::Session;
 use crate::sys::postgres::mark;
+use crate::sys::postgres::quote::literal;
 use chrono::DateTime;
 use std::collections::BTreeMap;
 
@@ -63,6 +64,18 @@ pub fn recovery_point(session: &Session) -> Result<RecoveryPoint, Failure> {
 
 /// What a plain dump of the session's database does not hold.
 pub fn properties(session: &Session) -> Result<DatabaseProperties, Failure> {
+    let extensions = session.rows("SELECT extname, extversion FROM pg_extension ORDER BY 1")?;
+    let extensions = extensions.rows.iter().map(|row| (text(row, 0), text(row, 1))).collect();
+    Ok(DatabaseProperties { extensions, ..shared(session, "current_database()")? })
+}
+
+/// What a plain dump of `database` does not hold, as far as every database of the server tells it: all but its extensions.
+/// Nobody has to enter it, which a limit of connections may forbid.
+pub fn properties_of(session: &Session, database: &str) -> Result<DatabaseProperties, Failure> {
+    shared(session, &literal(database))
+}
+
+fn shared(session: &Session, name: &str) -> Result<DatabaseProperties, Failure> {
     let major = session.version().major();
     let provider = if major >= 15 { "d.datlocprovider" } else { "'c'" };
     let locale = match major {
@@ -74,25 +87,23 @@ pub fn properties(session: &Session) -> Result<DatabaseProperties, Failure> {
     let row = session.one(&format!(
         "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, {provider}, \
          {locale}, {collation}, d.datacl IS NULL, d.datconnlimit, shobj_description(d.oid, 'pg_database'), t.spcname \
-         FROM pg_database d LEFT JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()"
+         FROM pg_database d LEFT JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = {name}"
     ))?;
     // What Lifeboat wrote on a database that it kept is no part of the database's own comment.
     let (_, comment) = mark::split(value(&row, 9).as_deref());
-    let acl = session.rows(
-        "SELECT a::text FROM pg_database d, unnest(d.datacl) WITH ORDINALITY u(a, n) \
-         WHERE d.datname = current_database() ORDER BY n",
-    )?;
-    let set = session.rows(
+    let acl = session.rows(&format!(
+        "SELECT a::text FROM pg_database d, unnest(d.datacl) WITH ORDINALITY u(a, n) WHERE d.datname = {name} ORDER BY n"
+    ))?;
+    let set = session.rows(&format!(
         "SELECT coalesce(r.rolname, ''), c FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole, \
          unnest(s.setconfig) WITH ORDINALITY u(c, n) \
-         WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-         AND (s.setrole = 0 OR r.oid IS NOT NULL) ORDER BY 1, n",
-    )?;
+         WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = {name}) \
+         AND (s.setrole = 0 OR r.oid IS NOT NULL) ORDER BY 1, n"
+    ))?;
     let mut settings: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in &set.rows {
         settings.entry(text(row, 0)).or_default().push(text(row, 1));
     }
-    let extensions = session.rows("SELECT extname, extversion FROM pg_extension ORDER BY 1")?;
     Ok(DatabaseProperties {
         owner: text(&row, 0),
         encoding: text(&row, 1),
@@ -111,7 +122,7 @@ pub fn properties(session: &Session) -> Result<DatabaseProperties, Failure> {
         comment,
         settings,
         tablespace: text(&row, 10),
-        extensions: extensions.rows.iter().map(|row| (text(row, 0), text(row, 1))).collect(),
+        extensions: BTreeMap::new(),
     })
 }
 

@@ -6,6 +6,7 @@ use crate::sys::host::Host;
 use crate::sys::postgres::refusal;
 use crate::sys::postgres::settings::{Settings, SslMode};
 use crate::sys::postgres::tls;
+use crate::sys::postgres::trouble::DISK_FULL;
 use crate::sys::postgres::version::Version;
 use futures_util::StreamExt as _;
 use std::future::Future;
@@ -433,20 +434,20 @@ impl Session {
     }
 
     fn too_slow(&self, limit: Duration) -> Failure {
-        Failure::new(
-            Code::TimedOut,
-            format!("a query on `{}` took longer than {}", self.settings.database, units::duration(limit)),
-        )
+        let (name, limit) = (&self.settings.database, units::duration(limit));
+        Failure::new(Code::TimedOut, format!("a query on `{name}` took longer than {limit}"))
     }
 
     fn failed(&self, asked: &Asked<'_>, error: &Error, slow: Option<Duration>) -> Failure {
+        let message = format!("a query on `{}` failed", self.settings.database);
         if let Some(refusal) = error.as_db_error() {
             if let (&SqlState::QUERY_CANCELED, Some(limit)) = (refusal.code(), slow) {
                 return self.too_slow(limit);
             }
-            let failure =
-                Failure::new(Code::Query, format!("a query on `{}` failed", self.settings.database));
-            return said(failure, asked, refusal);
+            if *refusal.code() == SqlState::DISK_FULL {
+                return said(Failure::new(Code::DiskFull, message), asked, refusal).hint(DISK_FULL);
+            }
+            return said(Failure::new(Code::Query, message), asked, refusal);
         }
         if error.is_closed() || self.client.is_closed() {
             let words = self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -455,14 +456,13 @@ impl Session {
             return Failure::new(Code::Connect, format!("the connection to `{}` broke", self.settings))
                 .caused_by(words.unwrap_or_else(|| "the server hung up".to_owned()));
         }
-        Failure::new(Code::Query, format!("a query on `{}` failed", self.settings.database))
-            .caused_by(refusal::innermost(error))
+        Failure::new(Code::Query, message).caused_by(refusal::innermost(error))
     }
 }
 
 /// Whether a failure is the server's refusal with this SQLSTATE.
 pub fn has_state(failure: &Failure, state: &str) -> bool {
-    failure.code == Code::Query && failure.causes.iter().any(|cause| cause.ends_with(&format!("({state})")))
+    failure.code != Code::Connect && failure.causes.iter().any(|cause| cause.ends_with(&format!("({state})")))
 }
 
 /// A statement as it was sent and as it was written.

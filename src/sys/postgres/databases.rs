@@ -3,7 +3,7 @@
 use crate::base::failure::{Code, Failure};
 use crate::sys::postgres::connection::has_state;
 use crate::sys::postgres::maintenance::{Maintenance, Standing};
-use crate::sys::postgres::mark::{Mark, UNMARKED_LIMIT};
+use crate::sys::postgres::mark::{Kind, Mark, UNMARKED_LIMIT};
 use crate::sys::postgres::quote::{ident, literal};
 
 /// A database that is to be made from `template0`, empty, to be filled and swapped in.
@@ -100,9 +100,6 @@ fn refused(failure: Failure, new: &NewDatabase, maintenance: &Maintenance) -> Fa
     let user = &maintenance.settings().user;
     if has_state(&failure, "42501") {
         told = told.hint(format!("As a superuser: `ALTER ROLE {} CREATEDB;`.", ident(user)));
-    } else if has_state(&failure, "53100") {
-        told = told
-            .hint("Free space on the server's disk: `lifeboat cleanup` removes databases that were kept.");
     }
     told
 }
@@ -134,6 +131,8 @@ pub(in crate::sys) fn drop(maintenance: &Maintenance, doomed: &Doomed) -> Result
         return Err(stays("it has no mark that Lifeboat keeps or stages it".to_owned())
             .hint("Lifeboat removes only databases that it made or kept itself."));
     }
+    let is_staged = found.mark.as_ref().is_some_and(|mark| mark.kind == Kind::Staging);
+    maintenance.room_for_removal(&found, is_staged)?;
     let force = if doomed.force && !found.is_invalid() { " WITH (FORCE)" } else { "" };
     // The server waits five seconds for sessions to end by themselves.
     maintenance.session().run(&format!("DROP DATABASE {}{force}", ident(&doomed.name))).map_err(|failure| {

@@ -2,13 +2,11 @@
 
 use crate::base::failure::{Code, Failure};
 use crate::base::units;
-use crate::sys::fs::disk_space;
-use crate::sys::postgres::catalog::{text, value};
+use crate::sys::postgres::catalog::text;
 use crate::sys::postgres::maintenance::{Maintenance, SYSTEM, Standing};
 use crate::sys::postgres::mark::LONGEST_NAME;
 use crate::sys::postgres::quote::{ident, literal};
 use crate::sys::postgres::sessions::{ENDABLE, SESSION};
-use std::path::{Path, PathBuf};
 
 /// What kind of obstacle it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,14 +80,21 @@ impl Maintenance {
             return Ok(all);
         }
         let needed = bytes.or(standing.as_ref().and_then(|standing| standing.size));
-        match self.free_space(standing.as_ref())? {
-            Ok((_, free)) if needed.is_some_and(|needed| needed > free) => {
+        match self.disk(standing.as_ref())? {
+            Ok(disk)
+                if needed.is_some_and(|needed| needed.saturating_add(disk.wal.min(needed)) > disk.free) =>
+            {
+                let needed = needed.unwrap_or_default();
+                let wal = match disk.wal.min(needed) {
+                    0 => String::new(),
+                    wal => format!(" and the server's WAL {} more", units::bytes(wal)),
+                };
                 all.found.push(Obstacle {
                     kind: ObstacleKind::Space,
                     what: format!(
-                        "the server's disk has {} free, and the new database takes about {}",
-                        units::bytes(free),
-                        units::bytes(needed.unwrap_or_default())
+                        "the server's disk has {} free, and the new database takes about {}{wal}",
+                        units::bytes(disk.free),
+                        units::bytes(needed)
                     ),
                     remedy: "Free space on the server's disk: `lifeboat cleanup` removes databases that were kept."
                         .to_owned(),
@@ -239,44 +244,6 @@ impl Maintenance {
         };
         Ok(found.rows.iter().map(obstacle).collect())
     }
-
-    /// The folder on this machine where the server would put a new database, and the bytes that are free there; or why
-    /// that cannot be known.
-    fn free_space(&self, standing: Option<&Standing>) -> Result<Result<(PathBuf, u64), String>, Failure> {
-        let settings = self.settings();
-        let is_here =
-            settings.is_socket() || matches!(settings.host.as_str(), "localhost" | "127.0.0.1" | "::1");
-        if !is_here {
-            return Ok(Err(format!("`{}` is another machine", settings.host)));
-        }
-        let folders = match self.session().one(&format!(
-            "SELECT current_setting('data_directory'), system_identifier, (SELECT \
-             nullif(pg_tablespace_location(dattablespace), '') FROM pg_database WHERE oid = {}) FROM pg_control_system()",
-            standing.map_or(0, |standing| standing.oid)
-        )) {
-            Ok(row) => row,
-            Err(failure) if failure.code == Code::Query => {
-                return Ok(Err(format!("the server does not tell `{}` where its data is", settings.user)));
-            }
-            Err(failure) => return Err(failure),
-        };
-        let data = PathBuf::from(text(&folders, 0));
-        // A forwarded port leads to a server elsewhere, and a container's folder is another one here.
-        if system_of(&data) != text(&folders, 1).parse().ok() {
-            return Ok(Err(format!("the server's data is not in `{}` of this machine", data.display())));
-        }
-        let folder = value(&folders, 2).map_or_else(|| data.join("base"), PathBuf::from);
-        Ok(match disk_space(&folder) {
-            Ok(space) => Ok((folder, space.available)),
-            Err(failure) => Err(failure.to_string()),
-        })
-    }
-}
-
-/// The identifier of the server whose data is in a folder: the first eight bytes of its control file.
-fn system_of(data: &Path) -> Option<u64> {
-    let control = std::fs::read(data.join("global/pg_control")).ok()?;
-    Some(u64::from_ne_bytes(control.get(..8)?.try_into().ok()?))
 }
 
 fn of_name(database: &str, standing: Option<&Standing>) -> Option<Obstacle> {

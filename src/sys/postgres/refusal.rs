@@ -2,7 +2,7 @@
 
 use crate::base::diagnostic::did_you_mean;
 use crate::base::failure::{Code, Failure};
-use crate::sys::postgres::settings::Settings;
+use crate::sys::postgres::settings::{OF_ANOTHER, Settings};
 use std::error::Error as _;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -91,9 +91,10 @@ fn by_server(settings: &Settings, refusal: &DbError, failure: Failure, databases
             super::quote::ident(&settings.database),
             super::quote::ident(user)
         )),
-        SqlState::TOO_MANY_CONNECTIONS => {
-            failure.hint("Try again when fewer clients are connected, or raise max_connections.")
-        }
+        SqlState::TOO_MANY_CONNECTIONS => failure.hint(format!(
+            "Try again when fewer clients are connected, or raise {}.",
+            limit(settings, refusal)
+        )),
         SqlState::CANNOT_CONNECT_NOW => {
             failure.hint("Try again when the server has started up or recovered.")
         }
@@ -104,16 +105,36 @@ fn by_server(settings: &Settings, refusal: &DbError, failure: Failure, databases
     }
 }
 
+/// Which limit of connections was reached: the server's words may be in any language, the name of its function is not.
+fn limit(settings: &Settings, refusal: &DbError) -> String {
+    let (kind, name) = match refusal.routine() {
+        Some("CheckMyDatabase") => ("DATABASE", &settings.database),
+        Some("InitializeSessionUserId") => ("ROLE", &settings.user),
+        _ => return "max_connections".to_owned(),
+    };
+    format!("the limit: `ALTER {kind} {} CONNECTION LIMIT -1;` takes it away", super::quote::ident(name))
+}
+
 fn without_password(settings: &Settings, failure: Failure) -> Failure {
     let failure = if failure.causes.is_empty() {
         failure.caused_by("the server asks for a password, and none is set")
     } else {
         failure
     };
-    let notes = settings.notes.iter().filter(|note| note.contains("since others may access it"));
-    notes.fold(failure, Failure::caused_by).hint(
-        "Set DB_PASSWORD or PGPASSWORD, or put the password into DATABASE_URL or into a line of ~/.pgpass.",
-    )
+    let notes = settings
+        .notes
+        .iter()
+        .filter(|note| note.contains("since others may access it") || note.contains(OF_ANOTHER));
+    let failure = notes.fold(failure, Failure::caused_by);
+    let user = &settings.user;
+    match settings.notes.iter().any(|note| note.contains(OF_ANOTHER)) {
+        true => failure.hint(format!(
+            "Set DB_USER to `{user}` and DB_PASSWORD to its password, or put a line for `{user}` into ~/.pgpass."
+        )),
+        false => failure.hint(
+            "Set DB_PASSWORD or PGPASSWORD, or put the password into DATABASE_URL or into a line of ~/.pgpass.",
+        ),
+    }
 }
 
 fn by_system(settings: &Settings, error: &std::io::Error, failure: Failure) -> Failure {

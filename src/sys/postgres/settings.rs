@@ -24,6 +24,9 @@ use std::time::Duration;
 /// How long a connection may take to be made, unless the settings say otherwise.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a note says of a password that belongs to another user than the one who connects.
+pub(super) const OF_ANOTHER: &str = "is not sent for";
+
 /// The port of PostgreSQL.
 pub const PORT: u16 = 5432;
 
@@ -237,6 +240,8 @@ fn resolve_on(machine: &Machine, explicit: &Explicit, env: &Env) -> Result<Setti
 
     // A password belongs to its user: that of another user is not sent.
     let fits = |parts: &&Parts| parts.get("user").is_none_or(|found| found.value == settings.user);
+    let theirs =
+        all().filter(|parts| !fits(parts)).find_map(|parts| parts.get("password").zip(parts.get("user")));
     if let Some(found) = all().filter(fits).find_map(|parts| parts.get("password")) {
         told("password", Some(found), "");
         settings.password = Some(Secret::new(found.value.as_str()));
@@ -249,6 +254,12 @@ fn resolve_on(machine: &Machine, explicit: &Explicit, env: &Env) -> Result<Setti
             told("password", Some(&Found { value: String::new(), from }), "");
             settings.password = Some(password);
         }
+    }
+    if let Some((password, user)) = theirs.filter(|_| settings.password.is_none()) {
+        notes.push(format!(
+            "the password from {} is that of `{}` ({}), and {} `{}`",
+            password.from, user.value, user.from, OF_ANOTHER, settings.user
+        ));
     }
     if let Some(found) = find("sslmode") {
         told("sslmode", Some(found), "");

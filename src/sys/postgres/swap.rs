@@ -431,6 +431,18 @@ fn pid(session: &Session) -> Result<u32, Failure> {
         .map_err(|_| Failure::new(Code::Query, "cannot understand the id of the server's process"))
 }
 
+/// Whether the name leads into the new database, and clients fill it to its limit of connections: where they are let in,
+/// there is nothing to prove.
+fn is_full(maintenance: &Maintenance, order: &Swap) -> bool {
+    let found = maintenance.find(&order.live).ok().flatten();
+    found.is_some_and(|found| {
+        let limit = u64::try_from(found.connection_limit).unwrap_or(u64::MAX);
+        order.incoming.as_ref().map(|incoming| incoming.oid) == Some(found.oid)
+            && limit > 0
+            && found.sessions >= limit
+    })
+}
+
 /// Proves that the name leads into the new database. Clients may come back in such a crowd that there is no room at first.
 fn accepts(maintenance: &Maintenance, order: &Swap) -> Result<(), Failure> {
     let Some(incoming) = &order.incoming else { return Ok(()) };
@@ -448,6 +460,7 @@ fn accepts(maintenance: &Maintenance, order: &Swap) -> Result<(), Failure> {
                     format!("the name leads to another database (OID {})", text(&row, 0)),
                 );
             }
+            Err(failure) if failure.code == Code::Connect && is_full(maintenance, order) => return Ok(()),
             Err(failure) if failure.code == Code::Connect && began.elapsed() < LOOKING => {
                 std::thread::sleep(PAUSE);
             }

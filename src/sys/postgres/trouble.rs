@@ -3,6 +3,10 @@
 use super::exchange::Refused;
 use crate::base::failure::{Code, Failure};
 
+/// What helps when the server's disk is full.
+pub const DISK_FULL: &str = "Free space on the database server: while a restore runs, the old database and the new one need \
+                             room, and so does the server's WAL. `lifeboat cleanup` removes databases that were kept.";
+
 /// A statement that the server refused.
 pub fn statement(dump: &str, line: u64, describe: &str, refused: &Refused) -> Failure {
     told(refused, format!("`{dump}` cannot be loaded: line {line}, `{describe}`"))
@@ -25,10 +29,7 @@ fn told(refused: &Refused, message: String) -> Failure {
     let code = if refused.is_disk_full() { Code::DiskFull } else { Code::Query };
     let failure = refused.told(Failure::new(code, message));
     if refused.is_disk_full() {
-        return failure.hint(
-            "Free space on the database server: while a restore runs, the old database and the new one need room, and so \
-             does the server's WAL.",
-        );
+        return failure.hint(DISK_FULL);
     }
     let in_function = refused.context.as_deref().is_some_and(|context| context.contains("function"));
     let unknown = matches!(refused.state.as_str(), "42883" | "42P01" | "42704" | "42703");

@@ -149,6 +149,32 @@ fn the_newest_drill_is_evidence_for_history_and_dry_run() {
 }
 
 #[test]
+fn evidence_tells_the_parameters_without_secrets() {
+    let text = r#"
+const PLAYBOOK = #{ summary: "A test", params: #{
+    word: #{ default_value: "x", help: "x" }, url: #{ default_value: "x", help: "x" }, n: 3,
+    token: #{ secret: true, required: true, env: "THE_TOKEN", help: "x" },
+} };
+step "Go" { write("report.txt", params.word); }
+"#;
+    let project = TestProject::new().playbook("work", text).env("THE_TOKEN", "seven77");
+    project.run(&["drill", "work", "--word", "hello", "--url", "http://a:seven77@b"]).exits(0);
+    let kept = std::fs::read_to_string(
+        project.at(".lifeboat/drills").join(project.only(".lifeboat/drills", ".json")),
+    )
+    .unwrap();
+    assert!(!kept.contains("seven77"), "{kept}");
+    let told = r#"; with word = "hello", url = "http://a:***@b", token = "***""#;
+    for args in [&["status"][..], &["work", "--dry-run"]] {
+        let shown = project.run(args).exits(0).stdout;
+        assert!(shown.contains(told), "{shown}");
+    }
+    let status: Value = serde_json::from_str(&project.run(&["status", "--json"]).exits(0).stdout).unwrap();
+    let params = serde_json::json!({ "word": "hello", "url": "http://a:***@b", "n": 3, "token": "***" });
+    assert_eq!(status["drills"][0]["params"], params);
+}
+
+#[test]
 fn only_a_drill_that_fails_sends_an_alert() {
     let database = shop();
     let receiver = Receiver::new();

@@ -141,7 +141,9 @@ fn in_place_what_was_written_since_the_fresh_backup_is_not_lost() {
     psql(
         &shop,
         &format!(
-            "SET ROLE {role}; INSERT INTO users (name) VALUES ('late'); UPDATE mine.low SET id = 8; CREATE TABLE later (x int)"
+            "SET ROLE {role}; INSERT INTO users (name) VALUES ('late'); UPDATE mine.low SET id = 8; CREATE TABLE later (x int); \
+             DO 'BEGIN PERFORM nextval(''lonely''); PERFORM lo_put(77, 0, ''x''); PERFORM lo_from_bytea(78, ''new''); END'; \
+             CREATE SEQUENCE another"
         ),
     );
     let before = dump_text(&shop);
@@ -157,6 +159,11 @@ fn in_place_what_was_written_since_the_fresh_backup_is_not_lost() {
         caused by: table public.later was made since
         caused by: table mine.low has *** content than the backup
         caused by: table public.users has 3001 rows instead of 3000
+        caused by: sequence public.lonely stands at 5 instead of 5, not used yet
+        caused by: sequence public.users_id_seq stands at 3001 instead of 3000
+        caused by: sequence public.an*** was made since
+        caused by: large object 77 has *** content than the backup
+        caused by: large object 78 was made since
         hint: Stop the services that write to it, back it up again, and run it again.
         hint: All was rolled back: `DB` is as it was.
         ✘ restore_file failed in step `Restore` after TIME (exit 1)

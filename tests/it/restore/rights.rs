@@ -1,9 +1,11 @@
 //! What the role may do, and what is said loudly before it does it.
 
 use super::{DIR, backed_up, databases_like, kept, project};
-use crate::cluster::{TestDatabase, database, dump_text, psql};
-use crate::project::TestProject;
+use crate::aftermath::wait_for;
+use crate::cluster::{TestDatabase, cluster, database, dump_text, program, psql, psql_output};
+use crate::project::{Ran, TestProject};
 use expect_test::expect;
+use std::process::{Child, Command, Stdio};
 
 /// A database of a role that may make databases, and nothing else; a project that connects as it.
 fn maker(hint: &str) -> (TestDatabase, String, TestProject) {
@@ -62,6 +64,70 @@ fn a_role_that_only_reads_by_default_restores_all_the_same() {
     let before = dump_text(&shop);
     project.run(&["restore_file", &file]).exits(0);
     assert!(dump_text(&shop) == before);
+    let kept = kept(&shop);
+    psql(&kept, &format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {role}", kept.name));
+    psql(
+        &shop,
+        &format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}", shop.name),
+    );
+}
+
+/// A session of a role that stays in a database until it is ended.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn of(shop: &TestDatabase, role: &str) -> Self {
+        let mut psql = Command::new(program("psql"));
+        psql.args(["-X", "-c", "SELECT pg_sleep(600)"])
+            .envs(shop.env())
+            .env("PGUSER", role)
+            .env("PGPASSWORD", "p4ss");
+        let child = psql.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'PgSleep'",
+            shop.name
+        );
+        wait_for("the sleeper", || {
+            let output = psql_output(&cluster().client_env("postgres"), &sql, &[]);
+            output.stdout == b"1\n"
+        });
+        Self(child)
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_database_whose_connections_are_all_taken_is_restored_and_its_limit_is_named() {
+    let (shop, role, project) = maker("restore_full");
+    let file = back_up(&project);
+    let before = dump_text(&shop);
+    let limit = |of: &str, limit: i32| psql(&shop, &format!("ALTER {of} CONNECTION LIMIT {limit}"));
+    limit(&format!("DATABASE {}", shop.name), 1);
+    let sleeper = Sleeper::of(&shop, &role);
+    let told = |ran: &Ran| project.told(ran).replace(&role, "ROLE").replace(&shop.name, "DB");
+    let hint = |ran: &Ran| {
+        told(ran).lines().filter(|line| line.starts_with("hint: ")).collect::<Vec<_>>().join("\n")
+    };
+    let ran = project.run(&["backup_database"]);
+    expect![[r#"hint: Try again when fewer clients are connected, or raise the limit: `ALTER DATABASE "DB" CONNECTION LIMIT -1;` takes it away."#]].assert_eq(&hint(&ran));
+    project.run(&["restore_file", &file]).exits(0);
+    assert!(dump_text(&shop) == before);
+    drop(sleeper);
+    let sql = format!("SELECT datconnlimit FROM pg_database WHERE datname = '{}'", shop.name);
+    assert_eq!(psql(&shop, &sql), "1\n");
+
+    limit(&format!("DATABASE {}", shop.name), -1);
+    limit(&format!("ROLE {role}"), 1);
+    let sleeper = Sleeper::of(&shop, &role);
+    let ran = project.run(&["backup_database"]);
+    expect![[r#"hint: Try again when fewer clients are connected, or raise the limit: `ALTER ROLE "ROLE" CONNECTION LIMIT -1;` takes it away."#]].assert_eq(&hint(&ran));
+    drop(sleeper);
     let kept = kept(&shop);
     psql(&kept, &format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {role}", kept.name));
     psql(
