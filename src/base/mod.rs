@@ -1,5 +1,6 @@
 //! Layer 0: values without effects, shared by every other layer.
 
+pub mod anomaly;
 pub mod backup;
 pub mod cancel;
 pub mod confirm;
