@@ -9,6 +9,7 @@ pub mod drill;
 pub mod event;
 pub mod failure;
 pub mod ids;
+pub mod notice;
 pub mod plan;
 pub mod resume;
 pub mod retention;

@@ -6,12 +6,12 @@ use crate::base::event::{Alert, Event, Events, Level, What};
 use crate::base::failure::{Code, Failure};
 use crate::base::resume::Resuming;
 use crate::base::secret::Masker;
+use crate::sys::channel;
 use crate::sys::clock::Clock;
 use crate::sys::env::Env;
 use crate::sys::postgres::settings::Settings;
 use crate::sys::sandbox::Sandbox;
 use crate::sys::scratch::{ScratchCluster, ScratchTarget};
-use crate::sys::webhook::WEBHOOK_URL;
 use chrono::{DateTime, Local};
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -74,7 +74,7 @@ impl Host {
         let env = env
             .clone()
             .with(&[("HOME", text(sandbox.home())), ("TMPDIR", text(sandbox.tmp()))])
-            .without(&[WEBHOOK_URL]);
+            .without(&channel::VARIABLES);
         let mut host = Self::new(sandbox.project(), sandbox.state(), env);
         host.began = self.began;
         host.clock = self.clock.clone();
@@ -152,7 +152,7 @@ impl Host {
         let mut now = before.reread(&self.project)?;
         if self.sandbox.is_some() {
             // A drill announces nothing, whatever is restored into it.
-            now = now.without(&[WEBHOOK_URL]);
+            now = now.without(&channel::VARIABLES);
         }
         now.tell(&self.masker);
         let changed = before.differs(&now);
