@@ -164,7 +164,8 @@ impl Email {
         let message = self.message(notice)?;
         let transport = self.transport(attempt)?;
         let endpoint = self.endpoint();
-        let work = tokio::time::timeout(attempt.limit, transport.send(message));
+        // The clock of the runtime is there only within it.
+        let work = async { tokio::time::timeout(attempt.limit, transport.send(message)).await };
         let sent = if attempt.even_if_ending { host.wait_to_the_end(work)? } else { host.wait(work)? };
         let limit = units::duration(attempt.limit);
         let silent =
