@@ -4,9 +4,9 @@ use crate::action::{Action, Recorded};
 use crate::base::event::Alert;
 use crate::base::failure::Failure;
 use crate::base::plan::{Effect, Later, Plan, Reconciled, Was};
+use crate::sys::channel;
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
-use crate::sys::webhook::{self, WEBHOOK_URL};
 use serde::{Deserialize, Serialize};
 
 /// The run's alert, as the guide's JSON has it.
@@ -39,15 +39,22 @@ impl Action for Notify {
 
     fn plan(&self, facts: &Facts) -> Result<Plan<Notified>, Failure> {
         let output = Notified { status: self.status.clone(), message: self.message.clone() };
-        // A receiver that is not valid is the sender's warning: it must not fail a backup.
-        let receiver = match webhook::receiver(facts.host()) {
-            Ok(Some(address)) => format!("to {address} when the run ends"),
-            Ok(None) => format!("no {WEBHOOK_URL}: nothing will be sent"),
-            Err(failure) => format!("{}: nothing will be sent", failure.message),
-        };
+        // A channel that is not valid is the sender's warning: it must not fail a backup.
+        let channels = channel::configured(facts.host());
+        let mut receivers: Vec<String> = channels
+            .iter()
+            .map(|channel| match &channel.channel {
+                Ok(sound) => format!("to {} when the run ends", sound.shown()),
+                Err(failure) => format!("{}: nothing will be sent", failure.message),
+            })
+            .collect();
+        if receivers.is_empty() {
+            receivers.push("no channel is set: nothing will be sent".to_owned());
+        }
         let mut plan =
             Plan::new(format!("set the alert `{}`", self.status), Effect::Notify, Later::Now(output));
-        plan.details = vec![format!("message: {}", self.message), receiver];
+        plan.details = vec![format!("message: {}", self.message)];
+        plan.details.extend(receivers);
         Ok(plan)
     }
 

@@ -78,7 +78,7 @@ pub enum Code {
     ProcessFailed,
     /// A time limit passed.
     TimedOut,
-    /// The database server could not be reached or refused the session.
+    /// The database server, or a mail server, could not be reached or refused the session.
     Connect,
     /// A query failed.
     Query,

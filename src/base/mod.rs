@@ -1,5 +1,6 @@
 //! Layer 0: values without effects, shared by every other layer.
 
+pub mod anomaly;
 pub mod backup;
 pub mod cancel;
 pub mod confirm;
@@ -8,6 +9,7 @@ pub mod drill;
 pub mod event;
 pub mod failure;
 pub mod ids;
+pub mod notice;
 pub mod plan;
 pub mod resume;
 pub mod retention;

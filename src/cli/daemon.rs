@@ -1,14 +1,16 @@
 //! `lifeboat daemon`: schedules and watches in one process.
 
 use crate::base::event::Level;
-use crate::base::failure::{Exit, Failure};
+use crate::base::failure::{Code, Exit, Failure};
+use crate::base::notice::Kind;
 use crate::cli::global::{Context, Global};
 use crate::cli::reserved;
 use crate::cli::run::{Stopped, duration};
 use crate::cli::sinks::PlainSink;
 use crate::daemon::orders;
 use crate::daemon::service::{Pulse, Service, Woken, project_args, wakes};
-use crate::script::launch::{cannot_begin, tell_of_killed_runs};
+use crate::engine::alert::{self, Raised};
+use crate::script::launch::tell_of_killed_runs;
 use crate::sys::host::Host;
 use crate::sys::http_server::{self, Page, Pages, SocketAddr};
 use crate::sys::program;
@@ -43,7 +45,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global) -> Result<Exit, Stopped> {
     let cx = Context::new(global.clone())?;
     if cx.global.dry_run {
-        return Err(Failure::new(crate::base::failure::Code::Usage, "a daemon has no dry run")
+        return Err(Failure::new(Code::Usage, "a daemon has no dry run")
             .hint("`lifeboat schedule` shows what would run when.")
             .into());
     }
@@ -85,8 +87,21 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Stopped> {
             orders::read(&host, &cx.library(), &reserved, &args.playbooks)
         },
         tell: &tell,
-        alarm: &|playbook, failure| cannot_begin(&host, playbook, failure),
-        killed: &|| tell_of_killed_runs(&host),
+        alarm: &|key, message| {
+            alert::raise(
+                &host,
+                Raised {
+                    kind: Kind::Failed,
+                    key: format!("daemon: {key}"),
+                    status: "error".to_owned(),
+                    message: message.to_owned(),
+                },
+            );
+        },
+        catch_up: Arc::new({
+            let host = host.clone();
+            move || tell_of_killed_runs(&host)
+        }),
         pulse: pulse.clone(),
     };
     Ok(service.run(&woken, send)?)

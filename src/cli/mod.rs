@@ -3,6 +3,7 @@
 //! One file per command; [`report`] alone makes prose of failures. What a playbook's header says becomes flags and help when
 //! the playbook is named, so that a broken playbook breaks nothing but itself.
 
+pub mod alert;
 pub mod ask;
 pub mod backups;
 pub mod customize;
@@ -91,6 +92,7 @@ enum Command {
     Show(show::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Alert(alert::Args),
     Watch(watch::Args),
     Schedule(schedule::Args),
     Daemon(daemon::Args),
@@ -133,6 +135,7 @@ fn dispatch(args: &[OsString]) -> Result<Exit, Stopped> {
         Some(Command::Show(command)) => show::run(command, &cx()?)?,
         Some(Command::Status(command)) => status::run(command, &cx()?)?,
         Some(Command::Logs(command)) => logs::run(command, &cx()?)?,
+        Some(Command::Alert(command)) => alert::run(command, &cx()?)?,
         Some(Command::Watch(command)) => return watch::run(command, &cli.global),
         Some(Command::Daemon(command)) => return daemon::run(command, &cli.global),
         Some(Command::Schedule(command)) => schedule::run(command, &cx()?)?,
@@ -241,6 +244,8 @@ mod tests {
             let command = cli.find_subcommand_mut(name).unwrap();
             pages += &format!("\n===== {name}\n\n{}", command.render_long_help());
         }
+        let test = cli.find_subcommand_mut("alert").unwrap().find_subcommand_mut("test").unwrap();
+        pages += &format!("\n===== alert test\n\n{}", test.render_long_help());
         let export = cli.find_subcommand_mut("schedule").unwrap().find_subcommand_mut("export").unwrap();
         pages += &format!("\n===== schedule export\n\n{}", export.render_long_help());
         expect_file!["help.txt"].assert_eq(&pages);

@@ -4,20 +4,27 @@ use crate::base::cancel::{Cancel, Reason};
 use crate::base::diagnostic::did_you_mean;
 use crate::base::event::Mode;
 use crate::base::failure::{Code, Exit, Failure};
-use crate::base::schedule::{Scheduled, Timetable};
+use crate::base::ids::RunId;
+use crate::base::notice::Kind;
+use crate::base::schedule::{Passed, Scheduled, Timetable, Why};
 use crate::cli::global::{Context, Global};
 use crate::cli::run::{self, Asked, How, Stopped};
 use crate::cli::sinks::PlainSink;
 use crate::daemon::orders;
 use crate::daemon::turn::{Machine, Taken, Turn};
+use crate::engine::alert::{self, Raised};
 use crate::script::header::{Header, Schedule};
-use crate::script::launch::cannot_begin;
+use crate::script::library::Playbook;
 use crate::script::parameters::Given;
+use crate::sys::host::Host;
 use crate::sys::signals;
 use chrono::Utc;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How an instant is shown.
+const TIME: &str = "%Y-%m-%d %H:%M %:z";
 
 /// Runs what is due of a schedule.
 pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result<Exit, Stopped> {
@@ -69,8 +76,31 @@ pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result
     if let Some(failure) = refused {
         return Err(failure.into());
     }
-    cx.screen.talk(&told(&taken, &playbook.name, cx));
+    let told: Vec<String> = taken.passed.iter().map(|passed| left_out(&playbook.name, passed)).collect();
+    raise(&host, playbook, schedule, &taken, &told);
+    if !cx.global.quiet && !cx.global.json {
+        let paint = cx.screen.err_paint;
+        if let Some(slot) = taken.decided_before {
+            let (name, slot) = (&playbook.name, slot.format(TIME));
+            cx.screen.talk(&format!("{name} of {slot}: nothing to do, it was run or left out before\n"));
+        }
+        told.iter().for_each(|told| cx.screen.talk(&format!("{} {told}\n", paint.warning("warning:"))));
+    }
     Ok(exit(&taken))
+}
+
+/// Sends the alerts for what did not run; what ran is as it should be again.
+fn raise(host: &Arc<Host>, playbook: &Playbook, schedule: &Schedule, taken: &Taken, told: &[String]) {
+    let key = format!("{} {}", playbook.name, schedule.name);
+    for ((passed, _), told) in taken.passed.iter().zip(told) {
+        let kind = if passed.why == Why::Overlapped { Kind::Skipped } else { Kind::Missed };
+        let (key, message) = (key.clone(), told.clone());
+        alert::raise(host, Raised { kind, key, status: "warning".to_owned(), message });
+    }
+    if taken.passed.is_empty() && !taken.ran.is_empty() {
+        [Kind::Missed, Kind::Skipped].iter().for_each(|kind| alert::settle(host, *kind, &key));
+        alert::settle(host, Kind::Failed, &format!("begin {}", playbook.name));
+    }
 }
 
 fn asked(name: &str, words: &[OsString], global: &Global) -> Result<(Asked, Schedule), Stopped> {
@@ -88,7 +118,10 @@ fn alarm(words: &[OsString], failure: &Failure, global: &Global) -> Result<(), F
     let playbook = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     let host = cx.host()?;
     host.listen(Arc::new(PlainSink::new(cx.screen.clone(), cx.global.detail())));
-    cannot_begin(&host, &playbook, failure);
+    let message = format!("{playbook} could not begin: {failure}");
+    let raised =
+        Raised { kind: Kind::Failed, key: format!("begin {playbook}"), status: "error".to_owned(), message };
+    alert::raise(&host, raised);
     Ok(())
 }
 
@@ -131,33 +164,16 @@ fn rehearse(
     Ok(run::perform(&asked.cx, &host, &asked.library, &asked.playbook, given, Mode::DryRun, None).exit)
 }
 
-/// What is said beside what the runs say themselves.
-fn told(taken: &Taken, playbook: &str, cx: &Context) -> String {
-    const TIME: &str = "%Y-%m-%d %H:%M %:z";
-    let paint = cx.screen.err_paint;
-    if cx.global.quiet || cx.global.json {
-        return String::new();
-    }
-    if let Some(slot) = taken.decided_before {
-        let slot = slot.format(TIME);
-        return format!("{playbook} of {slot}: nothing to do, it was run or left out before\n");
-    }
-    let mut text = String::new();
-    for (passed, by) in &taken.passed {
-        let which = if passed.count == 1 {
-            passed.last.format(TIME).to_string()
-        } else {
-            let (first, last) = (passed.first.format(TIME), passed.last.format(TIME));
-            format!("{first} to {last} ({} times)", passed.count)
-        };
-        let by = by.as_ref().map(|run| format!(" (run {run})")).unwrap_or_default();
-        text += &format!(
-            "{} {playbook} of {which} was not run: {}{by}\n",
-            paint.warning("warning:"),
-            passed.why.words()
-        );
-    }
-    text
+/// That instants did not run, and why.
+fn left_out(playbook: &str, (passed, by): &(Passed, Option<RunId>)) -> String {
+    let which = if passed.count == 1 {
+        passed.last.format(TIME).to_string()
+    } else {
+        let (first, last) = (passed.first.format(TIME), passed.last.format(TIME));
+        format!("{first} to {last} ({} times)", passed.count)
+    };
+    let by = by.as_ref().map(|run| format!(" (run {run})")).unwrap_or_default();
+    format!("{playbook} of {which} was not run: {}{by}", passed.why.words())
 }
 
 /// The exit code: that of the worst run; an instant that was left out for another run is what a lock is.

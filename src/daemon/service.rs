@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 
 /// So often the clock is looked at, at the least.
 const LOOK: Duration = Duration::from_secs(30);
+/// So often what could not be told is tried again.
+const CATCH_UP: Duration = Duration::from_secs(600);
 /// What a target's lock kept from running after a change is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(30);
 /// So much longer than its grace a child may take to end, before it is asked again, and before it is killed.
@@ -68,10 +70,11 @@ pub struct Service<'a> {
     pub orders: &'a dyn Fn() -> Result<Orders, Failure>,
     /// Tells people what happens.
     pub tell: &'a dyn Fn(Level, &str),
-    /// Something is wrong that nobody would notice: sends an alert.
-    pub alarm: &'a dyn Fn(&str, &Failure),
-    /// A child was killed; tells of runs that were.
-    pub killed: &'a dyn Fn(),
+    /// Something is wrong that nobody would notice: sends an alert, which is known by its first argument.
+    pub alarm: &'a dyn Fn(&str, &str),
+    /// Delivers what could not be told before, and tells of runs that were killed. It may take seconds, and has a thread of its
+    /// own.
+    pub catch_up: Arc<dyn Fn() + Send + Sync>,
     /// The state that `/healthz` shows.
     pub pulse: Arc<Pulse>,
 }
@@ -117,6 +120,8 @@ struct State<'a> {
     /// Playbooks whose files changed while their run was on, or that are to be tried again, and from when on.
     pending: BTreeMap<String, Instant>,
     started: u64,
+    /// When it was last caught up with what could not be told.
+    caught_up: Instant,
     send: Sender<Woken>,
 }
 
@@ -141,20 +146,23 @@ impl Service<'_> {
             children: BTreeMap::new(),
             pending: BTreeMap::new(),
             started: 0,
+            caught_up: Instant::now(),
             send,
         };
         for (playbook, failure) in &orders.broken {
             self.broken(playbook, failure);
-            (self.alarm)(playbook, failure);
         }
         state.begin(orders)?;
+        state.catch_up();
         notify_socket::ready(&state.next());
         (self.tell)(Level::Info, &format!("ready; {}", state.next()));
         state.until_the_end(woken)
     }
 
     fn broken(&self, playbook: &str, failure: &Failure) {
-        (self.tell)(Level::Error, &format!("{playbook} is broken, its schedules do not run: {failure}"));
+        let message = format!("{playbook} is broken, its schedules do not run: {failure}");
+        (self.tell)(Level::Error, &message);
+        (self.alarm)(&format!("broken {playbook}"), &message);
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -217,7 +225,19 @@ impl State<'_> {
             self.pending.remove(&playbook);
             self.start(Cause::Change(playbook));
         }
+        if self.caught_up.elapsed() >= CATCH_UP {
+            self.catch_up();
+        }
         notify_socket::status(&self.next());
+    }
+
+    fn catch_up(&mut self) {
+        self.caught_up = Instant::now();
+        let catch_up = self.service.catch_up.clone();
+        let begun = std::thread::Builder::new().name("lifeboat-alerts".to_owned()).spawn(move || catch_up());
+        if let Err(error) = begun {
+            (self.service.tell)(Level::Error, &format!("alerts that wait could not be sent: {error}"));
+        }
     }
 
     /// So long nothing is to be done, as far as it is known.
@@ -253,12 +273,9 @@ impl State<'_> {
                 self.children.insert(number, Child { process, cause });
             }
             Err(failure) => {
-                (service.tell)(Level::Error, &format!("{what} could not be started: {failure}"));
-                let playbook = match &cause {
-                    Cause::Schedule(job, _) => &job.playbook,
-                    Cause::Change(playbook) => playbook,
-                };
-                (service.alarm)(playbook, &failure);
+                let message = format!("{what} could not be started: {failure}");
+                (service.tell)(Level::Error, &message);
+                (service.alarm)("start", &message);
                 self.settle(&cause);
             }
         }
@@ -280,7 +297,7 @@ impl State<'_> {
             }
             Ended::Signal(signal) => {
                 (self.service.tell)(Level::Error, &format!("{what} was killed by signal {signal}"));
-                (self.service.killed)();
+                self.catch_up();
             }
         }
         if let (Cause::Change(playbook), Ended::Exit(code)) = (&child.cause, ended)
@@ -327,17 +344,16 @@ impl State<'_> {
         notify_socket::reloading();
         let told = (service.orders)().and_then(|orders| match orders.broken.first() {
             Some((playbook, failure)) => {
-                service.broken(playbook, failure);
-                Err(Failure::new(Code::Playbook, format!("`{playbook}` is broken"))
-                    .hint(format!("Repair it (`lifeboat lint {playbook}`), then reload again.")))
+                Err(Failure::new(Code::Playbook, format!("`{playbook}` is broken")).caused_by(failure))
             }
             None => self.begin(orders),
         });
         match told {
             Ok(()) => (service.tell)(Level::Info, &format!("read again; {}", self.next())),
             Err(failure) => {
-                (service.tell)(Level::Error, &format!("the schedules stay as they were: {failure}"));
-                (service.alarm)("daemon", &failure);
+                let message = format!("the schedules of the daemon stay as they were: {failure}");
+                (service.tell)(Level::Error, &message);
+                (service.alarm)("reload", &message);
             }
         }
         notify_socket::ready(&self.next());

@@ -1,16 +1,35 @@
-//! The one alert of a run: which it is, and how it gets to its receiver.
+//! The one alert of a run: which it is, and how it gets to its receivers; and all else that people are told of.
 //!
 //! *Problem*: a playbook that fails cannot be relied on to say so. *Decision*: the playbook sets the alert of a run that
 //! succeeds; for every other end the host makes its own. *Rejected*: `notify` that sends at once, which tells of a
 //! success that the next step takes back.
+//!
+//! What is wrong without a run being wrong is [raised](raise). Every alert goes one way: a book, shared by all processes of a
+//! project, tells whether it was told before or is too much, all channels are tried at once, and what nobody accepted is
+//! kept for the [next chance](deliver_pending).
 
-use crate::base::event::{Alert, Level, What};
-use crate::base::failure::{Code, Exit, Failure};
+mod after;
+mod announce;
+mod book;
+mod courier;
+mod pings;
+
+pub use after::{Finished, finish};
+pub use announce::{Raised, deliver_pending, pending, raise, send, settle};
+pub use book::Pending;
+pub use courier::{Outcome, Sent};
+pub use pings::Pings;
+
+use crate::base::event::Alert;
+use crate::base::failure::{Exit, Failure};
+use crate::base::notice::{Kind, Notice};
+use crate::journal::reader::KilledRun;
+use crate::journal::store::ChannelResult;
+use crate::sys::channel::{self, ping};
 use crate::sys::host::Host;
-use crate::sys::http::{self, Address, Terms, status_words};
-use crate::sys::webhook;
+use after::Trouble;
 use chrono::{DateTime, Local, SecondsFormat};
-use std::time::Duration;
+use std::sync::Arc;
 
 /// Most warnings that an alert quotes.
 const QUOTED: usize = 3;
@@ -61,6 +80,87 @@ pub fn recovered(playbook: &str, run: &str, now: DateTime<Local>) -> Alert {
     alert("success", format!("{playbook} completed: run {run} was resumed"), now)
 }
 
+/// The alert of a run that succeeded, when somebody was told that others before it had not.
+fn well_again(playbook: &str, trouble: &Trouble, now: DateTime<Local>) -> Alert {
+    let times = |n: u32| if n == 1 { "once".to_owned() } else { format!("{n} times") };
+    let mut told = Vec::new();
+    if trouble.failed > 0 {
+        told.push(format!("failed {}", times(trouble.failed)));
+    }
+    if trouble.warned > 0 {
+        told.push(format!("completed with warnings {}", times(trouble.warned)));
+    }
+    let since = trouble.since.map(|since| format!(" since {}", since.format("%Y-%m-%d %H:%M")));
+    let message = format!("{playbook} is well again: it {}{}", told.join(" and "), since.unwrap_or_default());
+    alert("success", message, now)
+}
+
+/// How a run ended, for who is told of every end: its alert's message, or that it completed.
+pub fn in_words(host: &Host, end: End<'_>) -> String {
+    decide(host.alert(), end, host.clock().now())
+        .map_or_else(|| format!("{} completed", end.playbook), |alert| alert.message)
+}
+
+/// What the alert of this end tells of.
+fn kind(exit: Exit) -> Kind {
+    match exit {
+        Exit::Success => Kind::Success,
+        Exit::Warnings => Kind::Warning,
+        _ => Kind::Failed,
+    }
+}
+
+/// The notice of a drill that failed; a drill sends no other.
+pub fn of_drill(end: End<'_>, run: &str, now: DateTime<Local>) -> Option<Notice> {
+    let alert = decide(None, end, now)?;
+    Some(Notice::new(kind(end.exit), alert).of_playbook(end.playbook).of_run(run))
+}
+
+/// Tells of a killed run, once; false when nobody could be told.
+pub fn tell_of_killed(host: &Arc<Host>, killed: &KilledRun) -> bool {
+    let name =
+        if killed.is_drill { format!("drill of {}", killed.playbook) } else { killed.playbook.clone() };
+    let alert = self::killed(&name, killed.run.as_str(), host.clock().now());
+    let notice = Notice::new(Kind::Killed, alert).of_playbook(&killed.playbook).of_run(killed.run.as_str());
+    let sent = announce::announce(host, vec![notice], courier::HURRIED).pop();
+    let Some(sent) = sent else { return false };
+    if sent.outcome == (Outcome::GivenUp { kept: false }) {
+        return false;
+    }
+    // Not noted, it is sent once more by the next run: better twice than never.
+    let _ = killed.alert_sent(host.clock(), &sent.result());
+    !matches!(sent.outcome, Outcome::GivenUp { .. })
+}
+
+/// Sends a test alert through every channel that is set, and a line to the log of the check for all playbooks. Nothing of it is
+/// kept, and no limit holds it back.
+pub fn test(host: &Arc<Host>) -> Vec<ChannelResult> {
+    let message = "this is a test of the alerts: nothing happened".to_owned();
+    let notice = Notice::new(Kind::Test, alert("success", message.clone(), host.clock().now()));
+    let mut results =
+        courier::carry(host, &[notice], courier::PATIENT).pop().map(|sent| sent.channels).unwrap_or_default();
+    let sent = match ping::check(host, channel::PING_URL) {
+        Ok(None) => return results,
+        Ok(Some(check)) => {
+            let began = host.clock().instant();
+            let run = host.letters();
+            courier::persistently(host, courier::HURRIED, began, false, |attempt| {
+                ping::ping(host, &check, ping::Signal::Log, &run, &message, attempt)
+            })
+            .map(|()| check.host().to_owned())
+        }
+        Err(failure) => Err(failure),
+    };
+    let delivered = sent.is_ok();
+    let detail = sent.unwrap_or_else(|failure| failure.to_string());
+    results.push(ChannelResult {
+        channel: "ping".to_owned(),
+        delivered,
+        detail: host.masker().mask(&detail),
+    });
+    results
+}
+
 fn alert(status: &str, message: String, now: DateTime<Local>) -> Alert {
     let timestamp = now.to_rfc3339_opts(SecondsFormat::Secs, false);
     Alert { status: status.to_owned(), message, timestamp }
@@ -77,131 +177,6 @@ fn listed(warnings: &[String]) -> String {
         text.push_str(&format!("; and {} more", warnings.len() - QUOTED));
     }
     text
-}
-
-/// What became of an alert.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// The receiver accepted it.
-    Delivered,
-    /// No receiver is set.
-    NoReceiver,
-    /// It was given up.
-    GivenUp(Failure),
-}
-
-impl Sent {
-    /// Whether the receiver accepted it, and who it is or why it did not.
-    pub fn told(&self) -> (bool, String) {
-        match self {
-            Self::Delivered => (true, "delivered".to_owned()),
-            Self::NoReceiver => (false, "no receiver is set".to_owned()),
-            Self::GivenUp(failure) => (false, failure.to_string()),
-        }
-    }
-}
-
-/// How long sending may take.
-#[derive(Clone, Copy, Debug)]
-struct Patience {
-    /// One try.
-    each: Duration,
-    /// All tries and pauses.
-    whole: Duration,
-    /// Pauses before the second and further tries.
-    pauses: &'static [Duration],
-}
-
-const PATIENT: Patience = Patience {
-    each: Duration::from_secs(10),
-    whole: Duration::from_secs(34),
-    pauses: &[Duration::from_secs(1), Duration::from_secs(3)],
-};
-
-/// Somebody who ends a run waits for that end, and so does a container's ten seconds of grace.
-const HURRIED: Patience = Patience { each: Duration::from_secs(4), whole: Duration::from_secs(8), ..PATIENT };
-
-/// Sends an alert, in a run that is asked to end too. A failure becomes a warning for people, and never a failure of
-/// the run.
-pub fn send(host: &Host, alert: &Alert) -> Sent {
-    send_with(host, alert, PATIENT)
-}
-
-fn send_with(host: &Host, alert: &Alert, patience: Patience) -> Sent {
-    let given_up = |failure: Failure| {
-        host.emit(What::AlertSent { delivered: false, detail: failure.to_string() });
-        let hint = failure.hints.first().map_or_else(String::new, |hint| format!(". {hint}"));
-        let message = format!("the alert was not delivered: {failure}{hint}");
-        host.emit(What::Log { level: Level::Warn, message });
-        Sent::GivenUp(failure)
-    };
-    let receiver = match webhook::receiver(host) {
-        Ok(Some(receiver)) => receiver,
-        Ok(None) => return Sent::NoReceiver,
-        Err(failure) => return given_up(failure),
-    };
-    let delivered = match deliver(host, &receiver, alert, patience, false) {
-        // Whoever asks for the end while the alert is under way gets it soon, but not before the alert had its chance.
-        Err(failure) if failure.code.ends_the_run() => deliver(host, &receiver, alert, HURRIED, true),
-        delivered => delivered,
-    };
-    match delivered {
-        Ok(()) => {
-            host.emit(What::AlertSent { delivered: true, detail: receiver.host().to_owned() });
-            Sent::Delivered
-        }
-        Err(failure) => given_up(failure),
-    }
-}
-
-fn deliver(
-    host: &Host,
-    receiver: &Address,
-    alert: &Alert,
-    patience: Patience,
-    even_if_ending: bool,
-) -> Result<(), Failure> {
-    let json = serde_json::json!({
-        "status": host.masker().mask(&alert.status),
-        "message": host.masker().mask(&alert.message),
-        "timestamp": alert.timestamp,
-    });
-    let began = host.clock().instant();
-    let mut pauses = patience.pauses.iter();
-    loop {
-        let left = patience.whole.saturating_sub(began.elapsed());
-        let terms = Terms { timeout: patience.each.min(left), limit: 4096, ..Terms::default() };
-        let (failure, may_pass) = match http::post_json(host, receiver, &json, &terms, even_if_ending) {
-            Ok(answer) if (200..300).contains(&answer.status) => return Ok(()),
-            Ok(answer) => (refused(receiver, answer.status), passes(answer.status)),
-            Err(failure) => {
-                let may_pass = matches!(failure.code, Code::Http | Code::TimedOut);
-                (failure, may_pass)
-            }
-        };
-        let Some(pause) = pauses.next().filter(|_| may_pass) else { return Err(failure) };
-        if began.elapsed() + *pause >= patience.whole {
-            return Err(failure);
-        }
-        let pause = async { tokio::time::sleep(*pause).await };
-        if even_if_ending { host.wait_to_the_end(pause)? } else { host.wait(pause)? }
-    }
-}
-
-/// Whether asking again may help.
-fn passes(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500..=599)
-}
-
-fn refused(receiver: &Address, status: u16) -> Failure {
-    let failure = Failure::new(Code::Http, format!("`{receiver}` answered {}", status_words(status)));
-    if passes(status) {
-        return failure;
-    }
-    failure.hint(format!(
-        "Set {} to the receiver's own URL, as it is shown where the webhook was made.",
-        webhook::WEBHOOK_URL
-    ))
 }
 
 #[cfg(test)]

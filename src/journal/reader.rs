@@ -3,7 +3,9 @@
 use crate::base::event::{Alert, Event, What};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
-use crate::journal::store::{self, ALERT, AlertFile, DrillResult, EXIT, ExitFile, FORMAT, RUN, RunFile};
+use crate::journal::store::{
+    self, ALERT, AlertFile, AlertResult, DrillResult, EXIT, ExitFile, FORMAT, RUN, RunFile,
+};
 use crate::sys::clock::Clock;
 use crate::sys::state::{self, DeadRun};
 use chrono::{DateTime, FixedOffset};
@@ -82,8 +84,25 @@ pub struct KilledRun {
 
 impl KilledRun {
     /// Notes what became of the alert, so that it is sent once.
-    pub fn alert_sent(&self, clock: &Clock, delivered: bool, detail: &str) -> Result<(), Failure> {
-        self.dead.write(ALERT, &store::alert_file(clock, delivered, detail)?)
+    pub fn alert_sent(&self, clock: &Clock, result: &AlertResult) -> Result<(), Failure> {
+        self.dead.write(ALERT, &store::alert_file(clock, result, str::to_owned)?)
+    }
+}
+
+/// Notes that the alert of a run that is over was delivered after all. It does nothing when nothing was noted before, or when the
+/// run is resumed just now.
+pub fn alert_delivered_late(
+    state: &Path,
+    run: &RunId,
+    clock: &Clock,
+    result: &AlertResult,
+) -> Result<(), Failure> {
+    let Some(dead) = DeadRun::take(state, run)? else { return Ok(()) };
+    match alert(state, run) {
+        Some(noted) if !noted.delivered => {
+            dead.write(ALERT, &store::alert_file(clock, result, str::to_owned)?)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -118,8 +118,33 @@ pub struct AlertFile {
     pub at: DateTime<FixedOffset>,
     /// Whether the receiver accepted it.
     pub delivered: bool,
-    /// Receiver's host, or why it failed.
+    /// What became of it in short, or why it failed.
     pub detail: String,
+    /// What became of it on each channel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<ChannelResult>,
+}
+
+/// What became of an alert on one channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelResult {
+    /// `webhook`, `e-mail` or `command`.
+    pub channel: String,
+    /// Whether its receiver accepted it.
+    pub delivered: bool,
+    /// The receiver, or why it failed.
+    pub detail: String,
+}
+
+/// What became of an alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertResult {
+    /// Whether anybody accepted it.
+    pub delivered: bool,
+    /// What became of it in short, or why it failed.
+    pub detail: String,
+    /// What became of it on each channel.
+    pub channels: Vec<ChannelResult>,
 }
 
 /// What a record begins with.
@@ -252,8 +277,13 @@ impl RunRecord {
     }
 
     /// Notes what became of the run's alert.
-    pub fn alert_sent(&self, delivered: bool, detail: &str) -> Result<(), Failure> {
-        self.files.write(ALERT, &alert_file(&self.clock, delivered, &self.masker.mask(detail))?)
+    pub fn alert_sent(&self, result: &AlertResult) -> Result<(), Failure> {
+        self.files.write(ALERT, &alert_file(&self.clock, result, |text| self.masker.mask(text))?)
+    }
+
+    /// Paths of the backups that it made so far.
+    pub fn made(&self) -> Vec<PathBuf> {
+        self.tally().counted.iter().cloned().collect()
     }
 
     /// Ends the record. Milliseconds, warnings and failure are those of the `RunEnded` event, which comes before.
@@ -380,8 +410,19 @@ fn record_changed(
 }
 
 /// Content of `alert.json`.
-pub(crate) fn alert_file(clock: &Clock, delivered: bool, detail: &str) -> Result<String, Failure> {
-    json(&AlertFile { version: FORMAT, at: clock.now().fixed_offset(), delivered, detail: detail.to_owned() })
+pub(crate) fn alert_file(
+    clock: &Clock,
+    result: &AlertResult,
+    mask: impl Fn(&str) -> String,
+) -> Result<String, Failure> {
+    let masked = |channel: &ChannelResult| ChannelResult { detail: mask(&channel.detail), ..channel.clone() };
+    json(&AlertFile {
+        version: FORMAT,
+        at: clock.now().fixed_offset(),
+        delivered: result.delivered,
+        detail: mask(&result.detail),
+        channels: result.channels.iter().map(masked).collect(),
+    })
 }
 
 fn json(value: &impl Serialize) -> Result<String, Failure> {

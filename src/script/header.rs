@@ -2,6 +2,7 @@
 
 use crate::base::drill::Terms;
 use crate::base::failure::{Code, Failure, Place};
+use crate::base::notice::Notify;
 use crate::script::engine::engine;
 use crate::script::fields::{Fields, place, wrong};
 use crate::script::library::Playbook;
@@ -10,9 +11,9 @@ use crate::script::param::{Kind, Param};
 use crate::script::program::Source;
 use crate::script::syntax;
 use rhai::{AST, ASTFlags, ASTNode, Engine, Position, Stmt};
-use serde_json::Value;
 
 mod drill;
+mod notify;
 mod schedule;
 
 pub use schedule::Schedule;
@@ -37,7 +38,7 @@ pub struct Header {
     /// Patterns of files, relative to the project, whose change runs it.
     pub watch: Vec<String>,
     /// How it announces its end.
-    pub notify: Option<Value>,
+    pub notify: Notify,
     /// How it is rehearsed.
     pub drill: Terms,
     /// Where the header stands.
@@ -94,13 +95,15 @@ pub fn read(ast: &AST, file: &str) -> Result<Header, Failure> {
         .enumerate()
         .map(|(index, literal)| pattern(literal, index, file))
         .collect::<Result<_, _>>()?;
-    let map = |key| Ok(fields.map(key)?.and_then(|_| fields.get(key)).map(|entry| entry.value.json()));
     Ok(Header {
         summary: summary.to_owned(),
         doc: doc(ast),
         schedule,
         watch,
-        notify: map("notify")?,
+        notify: match fields.get("notify") {
+            Some(entry) => notify::read(&entry.value, file)?,
+            None => Notify::default(),
+        },
         drill: match fields.get("drill") {
             Some(entry) => drill::read(&entry.value, file)?,
             None => Terms::default(),

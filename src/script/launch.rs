@@ -107,7 +107,7 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
         if launch.mode != Mode::DryRun && !is_by_hand && host.resumes().is_none() {
             // A schedule's run that cannot even begin is the one that nobody would notice.
             host.listen(Arc::new(Fan(launch.sinks.clone())));
-            alert_of(host, &launch, exit, Some(&failure), &[]);
+            alert_of(host, &launch, exit, Some(&failure), &[], None);
         }
         Landed { exit, run: None, findings, failure: Some(failure) }
     };
@@ -251,6 +251,9 @@ fn conduct(
     values: &Values,
 ) -> (Exit, Option<Failure>) {
     let began = host.clock().instant();
+    let pings = record.and_then(|record| {
+        alert::Pings::begin(host, &header.notify, !header.schedule.is_empty(), record.run())
+    });
     let result =
         runtime::run(session.clone(), launch.library, launch.playbook, script_params(header, values));
     let warnings = session.warnings();
@@ -270,48 +273,46 @@ fn conduct(
     };
     // Who said no knows it, and nothing was done.
     let told = exit == Exit::Confirm && session.is_declined() && !session.has_acted();
+    let name = &launch.playbook.name;
+    if let Some(pings) = &pings {
+        let end = alert::End { playbook: name, exit, failure: failure.as_ref(), warnings: &warnings };
+        pings.end(exit, alert::in_words(host, end));
+    }
     if launch.mode == Mode::Live
         && !told
-        && let Some((delivered, detail)) = alert_of(host, launch, exit, failure.as_ref(), &warnings)
         && let Some(record) = record
+        && let Some(sent) =
+            alert_of(host, launch, exit, failure.as_ref(), &warnings, Some((record, began.elapsed())))
     {
         // Not noted, a later command may take this run's alert for unsent; that is no reason to fail.
-        let _ = record.alert_sent(delivered, &detail);
+        let _ = record.alert_sent(&sent.result());
+    }
+    if let Some(pings) = pings {
+        pings.wait();
     }
     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     host.emit(What::RunEnded { exit, millis, failure: failure.clone(), warnings, value });
     (exit, failure)
 }
 
-/// Sends the one alert of a live run, if it has one: whether the receiver accepted it, and who that is or why not.
+/// Sends the one alert of a run, if it has one, and what else there is to tell of one that is on record: what became of it.
 fn alert_of(
     host: &Arc<Host>,
     launch: &Launch<'_>,
     exit: Exit,
     failure: Option<&Failure>,
     warnings: &[String],
-) -> Option<(bool, String)> {
+    recorded: Option<(&RunRecord, std::time::Duration)>,
+) -> Option<alert::Sent> {
     let name = match launch.mode {
         Mode::Drill => format!("drill of {}", launch.playbook.name),
         Mode::Live | Mode::DryRun => launch.playbook.name.clone(),
     };
     let end = alert::End { playbook: &name, exit, failure, warnings };
-    let now = host.clock().now();
-    let recovered = || {
-        let resumed = &host.resumes()?.run;
-        let alarmed = exit == Exit::Success && reader::was_alarmed(host.state(), &RunId::parse(resumed)?);
-        alarmed.then(|| alert::recovered(&launch.playbook.name, resumed, now))
-    };
-    let alert = alert::decide(host.alert().or_else(recovered), end, now)?;
-    Some(alert::send(host, &alert).told())
-}
-
-/// Tells the alert's receiver of a scheduled run that cannot even begin, which nobody else would notice.
-pub fn cannot_begin(host: &Host, playbook: &str, failure: &Failure) {
-    let end = alert::End { playbook, exit: failure.code.exit(), failure: Some(failure), warnings: &[] };
-    if let Some(alert) = alert::decide(None, end, host.clock().now()) {
-        alert::send(host, &alert);
-    }
+    let made = recorded.map(|(record, _)| record.made()).unwrap_or_default();
+    let took = recorded.map(|(_, took)| took).unwrap_or_default();
+    let run = recorded.map(|(record, _)| record.run());
+    alert::finish(host, alert::Finished { end, run, made: &made, took })
 }
 
 /// The parameters as the script gets them.
@@ -411,22 +412,15 @@ pub(super) fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values:
     }
 }
 
-/// Tells the alert's receiver of runs that were killed since; they could not do it themselves.
+/// Delivers alerts that nobody has accepted yet, and tells of runs that were killed since; they could not do it themselves.
 pub fn tell_of_killed_runs(host: &Arc<Host>) {
+    let mut gets_through = alert::deliver_pending(host).is_some();
     let Ok(killed) = reader::killed(host.state()) else { return };
     for run in killed {
         let what = if run.is_drill { "drill" } else { "run" };
         host.info(&format!("{what} {} of `{}` was killed before it ended", run.run, run.playbook));
-        let name = if run.is_drill { format!("drill of {}", run.playbook) } else { run.playbook.clone() };
-        let alert = alert::killed(&name, run.run.as_str(), host.clock().now());
-        let sent = alert::send(host, &alert);
-        // Not noted, it is sent once more by the next run: better twice than never, and a receiver that is down now may be
-        // up by then. Until then every further alert would wait for it too.
-        if matches!(sent, alert::Sent::GivenUp(_)) {
-            break;
-        }
-        let (delivered, detail) = sent.told();
-        let _ = run.alert_sent(host.clock(), delivered, &detail);
+        // A receiver that is down now may be up by the next run. Until then every further alert would wait for it too.
+        gets_through = gets_through && alert::tell_of_killed(host, &run);
     }
 }
 

@@ -197,11 +197,11 @@ fn finish(
     let name = format!("drill of {}", launch.playbook.name);
     let end = alert::End { playbook: &name, exit, failure, warnings };
     if !matches!(exit, Exit::Success | Exit::Warnings | Exit::Usage)
-        && let Some(alert) = alert::decide(None, end, host.clock().now())
+        && let Some(notice) = alert::of_drill(end, record.run().as_str(), host.clock().now())
     {
-        let (delivered, detail) = alert::send(host, &alert).told();
+        let sent = alert::send(host, notice);
         // Not noted, a later command may take this run's alert for unsent; that is no reason to fail.
-        let _ = record.alert_sent(delivered, &detail);
+        let _ = record.alert_sent(&sent.result());
     }
     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (failure, warnings) = (failure.cloned(), warnings.to_vec());

@@ -159,7 +159,8 @@ pub fn names_secret(name: &str) -> bool {
     LAST_WORDS.contains(&last)
         || name.ends_with("PASSWORD")
         || name.ends_with("DATABASE_URL")
-        || name.contains("WEBHOOK")
+        || (name.contains("WEBHOOK") && last != "FORMAT")
+        || name.ends_with("PING_URL")
 }
 
 /// The password in `scheme://user:password@host`, as it is written.

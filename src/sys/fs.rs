@@ -79,6 +79,13 @@ pub fn disk_space(path: &Path) -> Result<DiskSpace, Failure> {
     Ok(DiskSpace { available: stat.f_bavail * stat.f_frsize, total: stat.f_blocks * stat.f_frsize })
 }
 
+/// Number of the file system that holds `path` or its nearest existing ancestor.
+pub fn device(path: &Path) -> Result<u64, Failure> {
+    let dir = nearest_existing(path);
+    let stat = rustix::fs::stat(&dir).map_err(|error| Failure::io("look at", &dir, &error.into()))?;
+    Ok(stat.st_dev)
+}
+
 /// Whether files could be made in `dir` or its nearest existing ancestor.
 pub fn writable(dir: &Path) -> Result<bool, Failure> {
     obstacle_to_writing(dir).map(|obstacle| obstacle.is_none())

@@ -7,12 +7,12 @@ use crate::base::failure::{Code, Failure};
 use crate::base::resume::Resuming;
 use crate::base::schedule::Scheduled;
 use crate::base::secret::Masker;
+use crate::sys::channel;
 use crate::sys::clock::Clock;
 use crate::sys::env::Env;
 use crate::sys::postgres::settings::Settings;
 use crate::sys::sandbox::Sandbox;
 use crate::sys::scratch::{ScratchCluster, ScratchTarget};
-use crate::sys::webhook::WEBHOOK_URL;
 use chrono::{DateTime, Local, LocalResult, TimeDelta, TimeZone};
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -77,7 +77,7 @@ impl Host {
         let env = env
             .clone()
             .with(&[("HOME", text(sandbox.home())), ("TMPDIR", text(sandbox.tmp()))])
-            .without(&[WEBHOOK_URL]);
+            .without(&channel::VARIABLES);
         let mut host = Self::new(sandbox.project(), sandbox.state(), env);
         host.began = self.began;
         host.clock = self.clock.clone();
@@ -174,7 +174,7 @@ impl Host {
         let mut now = before.reread(&self.project)?;
         if self.sandbox.is_some() {
             // A drill announces nothing, whatever is restored into it.
-            now = now.without(&[WEBHOOK_URL]);
+            now = now.without(&channel::VARIABLES);
         }
         now.tell(&self.masker);
         let changed = before.differs(&now);

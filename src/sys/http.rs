@@ -8,7 +8,7 @@ use crate::base::secret::Secret;
 use crate::base::units;
 use crate::sys::host::Host;
 use crate::sys::process::Value;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, Url, redirect};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -73,6 +73,27 @@ impl Address {
             secrets.push(Secret::new(path));
         }
         secrets
+    }
+
+    /// The URL one level up, and the last part of the path, decoded; `None` if there is none. User and query stay.
+    pub fn parent(&self) -> Option<(Self, String)> {
+        let mut url = self.0.clone();
+        let last = url.path_segments()?.rfind(|part| !part.is_empty())?.to_owned();
+        url.path_segments_mut().ok()?.pop_if_empty().pop().push("");
+        Some((Self(url), percent_encoding::percent_decode_str(&last).decode_utf8_lossy().into_owned()))
+    }
+
+    /// The URL one level down, at `part` unless that is empty, with a parameter added to its query.
+    #[must_use]
+    pub fn below(&self, part: &str, (name, value): (&str, &str)) -> Self {
+        let mut url = self.0.clone();
+        if let Ok(mut path) = url.path_segments_mut()
+            && !part.is_empty()
+        {
+            path.pop_if_empty().push(part);
+        }
+        url.query_pairs_mut().append_pair(name, value);
+        Self(url)
     }
 
     fn origin(&self) -> String {
@@ -153,25 +174,39 @@ pub fn get(host: &Host, address: &Address, terms: &Terms) -> Result<Answer, Fail
     Ok(Answer { elapsed: began.elapsed(), ..answer })
 }
 
-/// Posts JSON; follows no redirect. With `even_if_ending`, the run's end does not stop it.
+/// What is posted.
+#[derive(Clone, Copy, Debug)]
+pub enum Body<'a> {
+    /// JSON.
+    Json(&'a serde_json::Value),
+    /// Plain text in UTF-8.
+    Text(&'a str),
+}
+
+/// Posts something; follows no redirect. With `even_if_ending`, the run's end does not stop it.
 ///
 /// # Errors
 /// As [`get`].
-pub fn post_json(
+pub fn post(
     host: &Host,
     address: &Address,
-    json: &serde_json::Value,
+    body: Body<'_>,
     terms: &Terms,
     even_if_ending: bool,
 ) -> Result<Answer, Failure> {
     let headers = headers(host, terms)?;
     let began = host.clock().instant();
     let work = async {
-        exchange(Method::POST, address, headers, Some(json), terms.limit).await.map(|answer| answer.answer)
+        exchange(Method::POST, address, headers, Some(body), terms.limit).await.map(|answer| answer.answer)
     };
     let work = limited(address, terms.timeout, work);
     let answer = if even_if_ending { host.wait_to_the_end(work)?? } else { host.wait(work)?? };
     Ok(Answer { elapsed: began.elapsed(), ..answer })
+}
+
+/// Whether asking again may help after an answer of this status.
+pub fn passes(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..=599)
 }
 
 async fn limited<T>(
@@ -195,13 +230,17 @@ async fn exchange(
     method: Method,
     address: &Address,
     headers: HeaderMap,
-    json: Option<&serde_json::Value>,
+    body: Option<Body<'_>>,
     limit: usize,
 ) -> Result<Exchanged, Failure> {
     let mut request = client(address)?.request(method, address.0.clone()).headers(headers);
-    if let Some(json) = json {
-        request = request.json(json);
-    }
+    request = match body {
+        Some(Body::Json(json)) => request.json(json),
+        Some(Body::Text(text)) => {
+            request.header(CONTENT_TYPE, "text/plain; charset=utf-8").body(text.to_owned())
+        }
+        None => request,
+    };
     let mut response = request.send().await.map_err(|error| no_answer(address, error))?;
     let status = response.status();
     let location = match response.headers().get(LOCATION) {
@@ -363,6 +402,21 @@ mod tests {
     }
 
     #[test]
+    fn an_address_has_others_above_and_below() {
+        let shown = |address: &Address| address.0.to_string();
+        let (root, topic) = address("https://u:p@ntfy.sh/a/b%20c/?auth=x").parent().unwrap();
+        assert_eq!((shown(&root).as_str(), topic.as_str()), ("https://u:p@ntfy.sh/a/?auth=x", "b c"));
+        assert_eq!(address("https://ntfy.sh").parent(), None);
+        let below = |url: &str, part: &str| shown(&address(url).below(part, ("rid", "1")));
+        assert_eq!(below("https://hc-ping.com/abc", "start"), "https://hc-ping.com/abc/start?rid=1");
+        assert_eq!(
+            below("https://hc-ping.com/abc/?create=1", "fail"),
+            "https://hc-ping.com/abc/fail?create=1&rid=1"
+        );
+        assert_eq!(below("https://u:p@hc.example.org/abc", ""), "https://u:p@hc.example.org/abc?rid=1");
+    }
+
+    #[test]
     fn a_text_that_is_no_url_is_not_quoted() {
         let said = |text: &str| Address::parse(text).unwrap_err().to_string();
         assert_eq!(said("hooks/secret"), "the URL is not valid: relative URL without a base");
@@ -500,10 +554,10 @@ mod tests {
         assert!(began.elapsed() < Duration::from_secs(2));
         later.join().unwrap();
         let json = serde_json::json!({"status": "error"});
-        let answer = post_json(&host, &url, &json, &Terms::default(), true).unwrap();
+        let answer = post(&host, &url, Body::Json(&json), &Terms::default(), true).unwrap();
         assert_eq!((answer.status, server.seen()[1].body.as_str()), (200, "{\"status\":\"error\"}"));
         assert_eq!(
-            post_json(&host, &url, &json, &Terms::default(), false).unwrap_err().code,
+            post(&host, &url, Body::Json(&json), &Terms::default(), false).unwrap_err().code,
             Code::Interrupted
         );
     }

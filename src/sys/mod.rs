@@ -2,6 +2,7 @@
 //!
 //! [`facts::Facts`] reads, [`effects::Effects`] writes; a dry run has no `Effects`.
 
+pub mod channel;
 pub mod clock;
 pub mod content;
 pub mod effects;
@@ -32,4 +33,3 @@ pub mod stream;
 pub mod tree;
 pub mod untar;
 pub mod watcher;
-pub mod webhook;

@@ -5,6 +5,7 @@
 //! kernel frees with it; each run preallocates a reserve, and clean-up may use a second one that the host keeps.
 //! *Rejected*: process ids in a file, which are used again after a reboot.
 
+pub mod alerts;
 mod reopen;
 pub mod schedule;
 

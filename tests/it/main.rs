@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a test tells its seed to who has to repeat it")]
 
 mod aftermath;
+mod alerts;
 mod archive;
 mod backup;
 mod cluster;
@@ -25,6 +26,7 @@ mod house;
 mod interrupt;
 mod journal;
 mod kill;
+mod mail;
 mod notify;
 mod policy;
 mod postgres;

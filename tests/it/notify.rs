@@ -30,10 +30,26 @@ fn a_dry_run_sets_nothing_and_says_who_would_be_told() {
         doors.session.perform(&notify(), None).unwrap();
         doors.plans()[0].details[1].clone()
     };
-    assert_eq!(receiver(&[]), "no BACKUP_WEBHOOK_URL: nothing will be sent");
+    assert_eq!(receiver(&[]), "no channel is set: nothing will be sent");
     assert_eq!(
         receiver(&[("BACKUP_WEBHOOK_URL", "hooks/secret")]),
         "BACKUP_WEBHOOK_URL is not a valid URL: nothing will be sent"
+    );
+    let doors = Doors::dry(&[
+        ("BACKUP_WEBHOOK_URL", URL),
+        ("BACKUP_SMTP_URL", "smtps://u:s3cret@mail.example.org"),
+        ("BACKUP_EMAIL_FROM", "backups@example.org"),
+        ("BACKUP_EMAIL_TO", "ops@example.org"),
+        ("BACKUP_ALERT_COMMAND", "wall"),
+    ]);
+    doors.session.perform(&notify(), None).unwrap();
+    assert_eq!(
+        doors.plans()[0].details[1..],
+        [
+            "to https://hooks.slack.com/… when the run ends",
+            "to ops@example.org when the run ends",
+            "to the command in BACKUP_ALERT_COMMAND when the run ends"
+        ]
     );
 }
 

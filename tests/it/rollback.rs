@@ -158,7 +158,7 @@ fn a_restore_is_rolled_back_and_the_rollback_too() {
         ℹ️  INFO - what was live until now is kept as shop_undone_STAMP
           notify  notify: set the alert `success`
                     message: Rolled back: latest
-                    no BACKUP_WEBHOOK_URL: nothing will be sent
+                    no channel is set: nothing will be sent
 
         2 actions planned; nothing was changed
     "#]]

@@ -1,0 +1,82 @@
+//! The book of alerts, `alerts/book.json` below the state folder: what was sent lately, what is still to be delivered.
+
+use super::{read_text, replace};
+use crate::base::failure::{Code, Failure};
+use crate::sys::fs;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const FOLDER: &str = "alerts";
+const BOOK: &str = "book.json";
+/// How long the book is waited for: nobody holds it longer than it takes to write it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A lock on something of the alerts; dropping it frees it.
+#[derive(Debug)]
+pub struct Claim(File);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // A child that another thread has just forked may still hold the file open.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+fn folder(state: &Path) -> PathBuf {
+    state.join(FOLDER)
+}
+
+fn claim(state: &Path, name: &str) -> Result<Option<Claim>, Failure> {
+    let dir = folder(state);
+    fs::create_dir(&dir)?;
+    let path = dir.join(name);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| Failure::io("open the lock", &path, &error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(Claim(file))),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(Failure::io("lock", &path, &error.into())),
+    }
+}
+
+/// Takes the right to deliver what is still to be delivered; `None` when another process does that just now.
+pub fn claim_delivery(state: &Path) -> Result<Option<Claim>, Failure> {
+    claim(state, "delivery.lock")
+}
+
+/// The book as text; `None` if there is none yet.
+pub fn read_book(state: &Path) -> Result<Option<String>, Failure> {
+    read_text(&folder(state).join(BOOK))
+}
+
+/// Changes the book, alone: `change` gets its text and returns the new one, and something for the caller.
+///
+/// # Errors
+/// `Locked` when it cannot be had in time; what the system says. Then nothing is changed.
+pub fn change_book<T>(
+    state: &Path,
+    change: impl FnOnce(Option<String>) -> Result<(String, T), Failure>,
+) -> Result<T, Failure> {
+    let began = Instant::now();
+    let _claim = loop {
+        if let Some(claim) = claim(state, "book.lock")? {
+            break claim;
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(Failure::new(Code::Locked, "another process holds the book of alerts"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let (text, value) = change(read_book(state)?)?;
+    replace(&folder(state), BOOK, &text)?;
+    Ok(value)
+}
