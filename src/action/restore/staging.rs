@@ -41,6 +41,10 @@ pub(super) fn execute(restore: &Restore, basis: &Basis, effects: &Effects) -> Re
     let filled = fill(basis, effects, &maintenance, &staging, &source).map_err(|failure| {
         let failure = on_disk(failure, &maintenance, database);
         match live {
+            _ if failure.code == Code::DiskFull && !maintenance.survives_full_disk() => failure.hint(format!(
+                "The server ended, since it found no room for its WAL: free some and start it. `{database}` is then as it was, \
+                 and the next restore removes what this one left."
+            )),
             Some(_) => failure.hint(format!("`{database}` is as it was.")),
             None => failure.hint(format!("There is still no `{database}`.")),
         }

@@ -24,6 +24,9 @@ const FOR_REMOVAL: u64 = 1 << 20;
 /// How often a load looks.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long the sessions of a server that ends are looked for.
+const AFTERMATH: Duration = Duration::from_millis(300);
+
 /// How long emptying one table may take, and how many are emptied.
 const EMPTIED_WITHIN: Duration = Duration::from_secs(10);
 const EMPTIED: usize = 10;
@@ -96,6 +99,13 @@ impl Maintenance {
     pub fn data_disk(&self) -> Option<DataDisk> {
         let disk = self.disk(None).ok()?.ok()?;
         Some(DataDisk { folder: disk.folder, looked: Mutex::default() })
+    }
+
+    /// Whether the server still works a moment after it found no room: one that cannot write its WAL ends, and its sessions with
+    /// it. Where the disk could not be looked at, nothing kept a load from that.
+    pub fn survives_full_disk(&self) -> bool {
+        std::thread::sleep(AFTERMATH);
+        self.session().one("SELECT 1").is_ok()
     }
 
     /// Refuses when a removal would find no room for its checkpoint. What is staged, and only that, is emptied instead: nobody

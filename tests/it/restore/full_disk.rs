@@ -191,4 +191,17 @@ fn on_a_small_server() {
     std::fs::remove_file(filler).unwrap();
     place.project.run(&["cleanup", "--all", "--yes"]).exits(0);
     assert_eq!(place.beside(), "");
+
+    // A role that may not ask where the data is cannot look at the disk: then the server may end, which is said.
+    place.sql("postgres", "CREATE ROLE blind LOGIN CREATEDB; ALTER DATABASE live OWNER TO blind");
+    let project = place.project.env("DB_USER", "blind");
+    let ran = project.run(&["restore_file", &format!("{DIR}/fat.sql")]).exits(1);
+    assert!(ran.stderr.contains("No space left on device"), "{}", ran.stderr);
+    let is_up = psql_output(&place.cluster.client_env("live"), "SELECT 1", &[]).status.success();
+    let hint = if is_up {
+        "hint: `live` is as it was."
+    } else {
+        "hint: The server ended, since it found no room for its WAL"
+    };
+    ran.says(hint);
 }
