@@ -4,7 +4,10 @@
 //! bound.
 
 use crate::base::event::{Alert, Outcome};
-use chrono::{DateTime, FixedOffset};
+use crate::base::failure::Exit;
+use crate::base::ids::RunId;
+use crate::base::units;
+use chrono::{DateTime, FixedOffset, Local};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -163,4 +166,62 @@ pub struct Verdict {
     pub announced: Option<Alert>,
     /// What the copy of the project went without, and what else is to be known about the sandbox.
     pub notes: Vec<String>,
+}
+
+/// Version of the format of records that this build writes.
+const FORMAT: u32 = 1;
+
+/// A drill on record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrillRecord {
+    /// Format version.
+    pub version: u32,
+    /// The run.
+    pub run: RunId,
+    /// Playbook name.
+    pub playbook: String,
+    /// When it began.
+    pub began: DateTime<FixedOffset>,
+    /// How the run ended.
+    pub exit: Exit,
+    /// What it found out.
+    pub verdict: Verdict,
+}
+
+impl DrillRecord {
+    /// The record of a drill.
+    pub fn new(
+        run: &RunId,
+        playbook: &str,
+        began: DateTime<FixedOffset>,
+        exit: Exit,
+        verdict: Verdict,
+    ) -> Self {
+        Self { version: FORMAT, run: run.clone(), playbook: playbook.to_owned(), began, exit, verdict }
+    }
+
+    /// The record that was written for a playbook; `None` if it cannot be read, or is that of another one.
+    pub fn read(text: &str, playbook: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().filter(|record: &Self| record.playbook == playbook)
+    }
+
+    /// How it went: `>= 4 min 12 s, passed in part`.
+    pub fn in_short(&self) -> String {
+        let least = if self.verdict.at_least { ">= " } else { "" };
+        let took = units::duration(Duration::from_millis(self.verdict.millis));
+        format!("{least}{took}, {}", self.verdict.result.words())
+    }
+
+    /// When it was and how it went: `last drilled 3 days ago: 4 min 12 s, passed`.
+    pub fn told(&self, now: DateTime<Local>) -> String {
+        let age = (now.fixed_offset() - self.began).num_seconds();
+        let ago = |n: i64, what: &str| format!("{n} {what}{} ago", if n == 1 { "" } else { "s" });
+        let when = match age {
+            ..60 => "just now".to_owned(),
+            60..3600 => ago(age / 60, "minute"),
+            3600..86_400 => ago(age / 3600, "hour"),
+            _ => ago(age / 86_400, "day"),
+        };
+        format!("last drilled {when}: {}", self.in_short())
+    }
 }

@@ -12,4 +12,5 @@ pub mod plan;
 pub mod resume;
 pub mod retention;
 pub mod secret;
+pub mod task;
 pub mod units;

@@ -11,3 +11,5 @@ pub mod drills;
 pub mod reader;
 pub mod retention;
 pub mod store;
+pub mod successes;
+pub mod tasks;

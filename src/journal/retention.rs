@@ -1,11 +1,29 @@
 //! Which records of runs are kept.
+//!
+//! *Problem*: records must not fill the disk, and must not vanish while somebody depends on them. *Decision*: those of some
+//! days stay, and the newest ones whatever their age; beyond that stay runs that go on, that were killed and not reported,
+//! that owe a clean-up, and the newest success of each playbook. What else is lost with a record is said. *Rejected*: reading
+//! all records to find that out, which with ten thousand of them would cost every run a second.
 
-use crate::base::failure::Failure;
+use crate::base::event::What;
+use crate::base::failure::{Exit, Failure};
 use crate::base::ids::RunId;
+use crate::journal::reader::{self, RunState, RunSummary};
 use crate::journal::store::{ALERT, EXIT};
+use crate::journal::successes;
+use crate::sys::env::Env;
+use crate::sys::logs;
 use crate::sys::state::{self, DeadRun};
 use chrono::{DateTime, Days, Local, NaiveDateTime};
+use std::collections::BTreeSet;
 use std::path::Path;
+
+/// Names how many days records of runs are kept.
+pub const JOURNAL_DAYS: &str = "LIFEBOAT_JOURNAL_DAYS";
+/// Names how many days logs are kept.
+pub const LOG_DAYS: &str = "LIFEBOAT_LOG_DAYS";
+/// So many removals are told one by one.
+const TOLD: usize = 10;
 
 /// How many records are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +41,47 @@ impl Default for Keep {
     }
 }
 
-/// The runs to remove. `runs` are newest first; `needed` says which of them must stay: those that still work, and those that
-/// were killed and not reported yet. It is asked only about runs that are old enough.
-pub fn plan(runs: &[RunId], now: NaiveDateTime, keep: Keep, needed: impl Fn(&RunId) -> bool) -> Vec<RunId> {
+impl Keep {
+    /// What `LIFEBOAT_JOURNAL_DAYS` says; the usual time, and why for people, when that is not understood.
+    pub fn of(env: &Env) -> (Self, Option<String>) {
+        let usual = Self::default();
+        let (days, wrong) = days(env, JOURNAL_DAYS, usual.days);
+        (Self { days, ..usual }, wrong)
+    }
+}
+
+/// How many days the variable `name` says; `usual`, and why, when that is not understood.
+fn days(env: &Env, name: &str, usual: u64) -> (u64, Option<String>) {
+    let Some(text) = env.value(name) else { return (usual, None) };
+    match text.trim().parse() {
+        Ok(days @ 1..=36_500) => (days, None),
+        _ => (
+            usual,
+            Some(format!("`{name}` is no number of days from 1 to 36500, so {usual} are kept: `{text}`")),
+        ),
+    }
+}
+
+/// Removes logs that are too old, and sets aside what has grown large. Returns the names of those that were removed, and what
+/// is wrong, for people: it keeps no run from its work.
+pub fn retire_logs(dir: &Path, now: DateTime<Local>, env: &Env) -> (Vec<String>, Vec<String>) {
+    let (days, wrong) = days(env, LOG_DAYS, logs::DAYS);
+    let mut told: Vec<String> = wrong.into_iter().collect();
+    let removed = logs::retire(dir, now.date_naive(), days).unwrap_or_else(|failure| {
+        told.push(format!("old logs could not be removed: {failure}"));
+        Vec::new()
+    });
+    (removed, told)
+}
+
+/// The runs to remove. `runs` are newest first; `needed` says which of them must stay. It is asked only about runs that are
+/// old enough.
+pub fn plan(
+    runs: &[RunId],
+    now: NaiveDateTime,
+    keep: Keep,
+    mut needed: impl FnMut(&RunId) -> bool,
+) -> Vec<RunId> {
     let Some(oldest) = now.checked_sub_days(Days::new(keep.days)) else { return Vec::new() };
     runs.iter()
         .skip(keep.last)
@@ -40,17 +96,84 @@ fn began(run: &RunId) -> Option<NaiveDateTime> {
     NaiveDateTime::parse_from_str(run.as_str().get(..15)?, "%Y%m%d-%H%M%S").ok()
 }
 
-/// Removes records beyond retention and what killed processes left half made.
-pub fn apply(state: &Path, now: DateTime<Local>) -> Result<(), Failure> {
+/// Removes records beyond retention and what killed processes left half made. Returns what was lost with them, for people.
+pub fn apply(state: &Path, now: DateTime<Local>, keep: Keep) -> Result<Vec<String>, Failure> {
     let runs = state::runs(state)?;
-    let untold = |run: &RunId| !state::has(state, run, EXIT) && !state::has(state, run, ALERT);
-    for run in plan(&runs, now.naive_local(), Keep::default(), untold) {
+    let mut stays = Stays { state, found: BTreeSet::new() };
+    let mut lost = Vec::new();
+    for run in plan(&runs, now.naive_local(), keep, |run| stays.needs(run)) {
+        let told = loss(state, &reader::summary(state, &run));
         // Taking it over proves that its process is gone.
         if let Some(dead) = DeadRun::take(state, &run)? {
             dead.remove()?;
+            lost.extend(
+                told.map(|what| {
+                    format!("the record of run {run} is removed after {} days: {what}", keep.days)
+                }),
+            );
         }
     }
-    state::sweep(state)
+    if lost.len() > TOLD {
+        let more = lost.len() - TOLD;
+        lost.truncate(TOLD);
+        lost.push(format!("{more} more records of runs that failed or kept something are removed"));
+    }
+    state::sweep(state)?;
+    Ok(lost)
+}
+
+/// Which old records must stay.
+struct Stays<'a> {
+    state: &'a Path,
+    /// Playbooks whose newest success was found among the old runs, newest first.
+    found: BTreeSet<String>,
+}
+
+impl Stays<'_> {
+    fn needs(&mut self, run: &RunId) -> bool {
+        let state = self.state;
+        if !state::has(state, run, EXIT) && !state::has(state, run, ALERT) {
+            return true;
+        }
+        let summary = reader::summary(state, run);
+        summary.state == RunState::Running || !summary.owes.is_empty() || self.is_newest_success(&summary)
+    }
+
+    fn is_newest_success(&mut self, summary: &RunSummary) -> bool {
+        if summary.is_drill || summary.state != RunState::Ended(Exit::Success) {
+            return false;
+        }
+        match successes::newest(self.state, &summary.playbook) {
+            Some(newest) => newest.run == summary.run,
+            // Nothing was noted yet when it ended: the newest of its age stays.
+            None => self.found.insert(summary.playbook.clone()),
+        }
+    }
+}
+
+/// What goes with a record, if a person may still count on it.
+fn loss(state: &Path, summary: &RunSummary) -> Option<String> {
+    if summary.is_drill {
+        return None;
+    }
+    let recording = reader::events(state, &summary.run).ok()?;
+    let kept: Vec<String> = recording
+        .events
+        .iter()
+        .filter_map(|event| match &event.what {
+            What::ActionEnded { output, .. } => output.get("kept")?.as_str().map(str::to_owned),
+            _ => None,
+        })
+        .collect();
+    let playbook = &summary.playbook;
+    match summary.state {
+        _ if !kept.is_empty() => Some(format!(
+            "`{playbook}` kept {}, which `lifeboat rollback` no longer finds by the run; `lifeboat cleanup` lists what is still there",
+            kept.join(", ")
+        )),
+        RunState::Ended(Exit::Success | Exit::Warnings) => None,
+        _ => Some(format!("`{playbook}` had not succeeded, and cannot be resumed any more")),
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod host;
 pub mod http;
 pub mod kept;
 pub mod lock;
+pub mod logs;
 pub mod postgres;
 pub mod process;
 pub mod program;

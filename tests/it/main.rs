@@ -24,6 +24,7 @@ mod house;
 mod interrupt;
 mod journal;
 mod kill;
+mod maintenance;
 mod notify;
 mod policy;
 mod postgres;
