@@ -3,3 +3,4 @@
 pub mod debounce;
 pub mod watch;
 pub mod watch_set;
+pub mod watches;

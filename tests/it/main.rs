@@ -41,4 +41,5 @@ mod scratch;
 mod swap;
 mod verify;
 mod watch;
+mod watches;
 mod words;
