@@ -22,6 +22,8 @@ use std::path::Path;
 pub const JOURNAL_DAYS: &str = "LIFEBOAT_JOURNAL_DAYS";
 /// Names how many days logs are kept.
 pub const LOG_DAYS: &str = "LIFEBOAT_LOG_DAYS";
+/// So many are removed at once: a backup does not wait until years of records are gone. The next run removes the next ones.
+const AT_ONCE: usize = 200;
 /// So many removals are told one by one.
 const TOLD: usize = 10;
 
@@ -87,6 +89,7 @@ pub fn plan(
         .skip(keep.last)
         .filter(|run| began(run).is_some_and(|began| began < oldest))
         .filter(|run| !needed(run))
+        .take(AT_ONCE)
         .cloned()
         .collect()
 }
@@ -199,6 +202,60 @@ mod tests {
         assert_eq!(plan(&runs, now(), keep(3), |_| false), runs[3..]);
         assert_eq!(plan(&runs, now(), keep(100), |_| false), []);
         assert_eq!(plan(&runs, now(), keep(0), |run| run.letters() == "cccccc"), runs[3..]);
+    }
+
+    /// Puts a run on record that ended long ago.
+    fn record(state: &Path, letters: &str, exit: Option<Exit>, owes: &[&str], kept: Option<&str>) -> RunId {
+        let run = run(500, letters);
+        let dir = state::folder(state, &run);
+        std::fs::create_dir_all(&dir).unwrap();
+        let time = "2024-06-28T02:00:00+00:00";
+        let about =
+            serde_json::json!({ "version": 1, "run": run, "playbook": letters, "pid": 1, "began": time });
+        std::fs::write(dir.join("run.json"), about.to_string()).unwrap();
+        if let Some(exit) = exit {
+            let ended = serde_json::json!({ "version": 1, "exit": exit, "ended": time, "owes": owes });
+            std::fs::write(dir.join(EXIT), ended.to_string()).unwrap();
+        }
+        let ended = What::ActionEnded {
+            action: "restore".into(),
+            number: 1,
+            output: serde_json::json!({ "kept": kept }),
+            summary: String::new(),
+            millis: 1,
+        };
+        let event =
+            crate::base::event::Event { time: DateTime::parse_from_rfc3339(time).unwrap(), what: ended };
+        std::fs::write(dir.join("events.jsonl"), serde_json::to_string(&event).unwrap() + "\n").unwrap();
+        run
+    }
+
+    #[test]
+    fn what_somebody_counts_on_stays_or_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path();
+        let owing = record(state, "owesit", Some(Exit::Failed), &["ensure"], None);
+        let untold = record(state, "killed", None, &[], None);
+        let success = record(state, "onlyon", Some(Exit::Success), &[], None);
+        record(state, "failed", Some(Exit::Failed), &[], None);
+        record(state, "keptdb", Some(Exit::Warnings), &[], Some("shop_before_20240628_020000"));
+        record(state, "warned", Some(Exit::Warnings), &[], None);
+        let began = now().and_utc().with_timezone(&Local);
+        let lost = apply(state, began, Keep { days: 400, last: 0 }).unwrap();
+        let mut left = state::runs(state).unwrap();
+        left.sort_by_key(ToString::to_string);
+        assert_eq!(left, [untold, success, owing]);
+        let told: Vec<&str> = lost.iter().map(|line| line.split_once("-020000-").unwrap().1).collect();
+        expect_test::expect![[r#"
+            keptdb is removed after 400 days: `keptdb` kept shop_before_20240628_020000, which `lifeboat rollback` no longer finds by the run; `lifeboat cleanup` lists what is still there
+            failed is removed after 400 days: `failed` had not succeeded, and cannot be resumed any more"#]]
+        .assert_eq(&told.join("\n"));
+    }
+
+    #[test]
+    fn many_go_bit_by_bit() {
+        let runs: Vec<_> = (0..500).map(|n| run(1000 + n, "aaaaaa")).collect();
+        assert_eq!(plan(&runs, now(), Keep { days: 400, last: 0 }, |_| false), runs[..AT_ONCE]);
     }
 
     proptest! {
