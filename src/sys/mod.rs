@@ -14,6 +14,7 @@ pub mod http;
 pub mod kept;
 pub mod lock;
 pub mod logs;
+pub mod notify_socket;
 pub mod postgres;
 pub mod process;
 pub mod program;
