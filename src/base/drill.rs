@@ -4,8 +4,12 @@
 //! bound.
 
 use crate::base::event::{Alert, Outcome};
-use chrono::{DateTime, FixedOffset};
+use crate::base::failure::Exit;
+use crate::base::ids::RunId;
+use crate::base::units;
+use chrono::{DateTime, FixedOffset, Local};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// The recovery time that is aimed at where a header says nothing.
@@ -163,4 +167,79 @@ pub struct Verdict {
     pub announced: Option<Alert>,
     /// What the copy of the project went without, and what else is to be known about the sandbox.
     pub notes: Vec<String>,
+}
+
+/// Version of the format of records that this build writes.
+const FORMAT: u32 = 1;
+
+/// A drill on record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrillRecord {
+    /// Format version.
+    pub version: u32,
+    /// The run.
+    pub run: RunId,
+    /// Playbook name.
+    pub playbook: String,
+    /// When it began.
+    pub began: DateTime<FixedOffset>,
+    /// How the run ended.
+    pub exit: Exit,
+    /// What it found out.
+    pub verdict: Verdict,
+    /// The parameters it ran with, without secrets.
+    #[serde(default)]
+    pub params: Map<String, Value>,
+    /// Names of those that are no defaults.
+    #[serde(default)]
+    pub given: Vec<String>,
+}
+
+impl DrillRecord {
+    /// The record of a drill.
+    pub fn new(
+        run: &RunId,
+        playbook: &str,
+        began: DateTime<FixedOffset>,
+        exit: Exit,
+        verdict: Verdict,
+    ) -> Self {
+        let playbook = playbook.to_owned();
+        let (params, given) = (Map::new(), Vec::new());
+        Self { version: FORMAT, run: run.clone(), playbook, began, exit, verdict, params, given }
+    }
+
+    /// The same with the parameters it ran with; `given` names those that are no defaults. Both hold no secrets.
+    #[must_use]
+    pub fn with(self, params: Map<String, Value>, given: Vec<String>) -> Self {
+        Self { params, given, ..self }
+    }
+
+    /// The record that was written for a playbook; `None` if it cannot be read, or is that of another one.
+    pub fn read(text: &str, playbook: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().filter(|record: &Self| record.playbook == playbook)
+    }
+
+    /// How it went: `>= 4 min 12 s, passed in part`.
+    pub fn in_short(&self) -> String {
+        let least = if self.verdict.at_least { ">= " } else { "" };
+        let took = units::duration(Duration::from_millis(self.verdict.millis));
+        format!("{least}{took}, {}", self.verdict.result.words())
+    }
+
+    /// When it was and how it went: `last drilled 3 days ago: 4 min 12 s, passed; with latest = true`.
+    pub fn told(&self, now: DateTime<Local>) -> String {
+        let age = (now.fixed_offset() - self.began).num_seconds();
+        let ago = |n: i64, what: &str| format!("{n} {what}{} ago", if n == 1 { "" } else { "s" });
+        let when = match age {
+            ..60 => "just now".to_owned(),
+            60..3600 => ago(age / 60, "minute"),
+            3600..86_400 => ago(age / 3600, "hour"),
+            _ => ago(age / 86_400, "day"),
+        };
+        let given = self.given.iter().filter_map(|name| Some(format!("{name} = {}", self.params.get(name)?)));
+        let given: Vec<String> = given.collect();
+        let with = if given.is_empty() { String::new() } else { format!("; with {}", given.join(", ")) };
+        format!("last drilled {when}: {}{with}", self.in_short())
+    }
 }

@@ -284,6 +284,13 @@ pub enum What {
         /// Text.
         message: String,
     },
+    /// A task of maintenance was done, or a person says that it was.
+    TaskDone {
+        /// The task.
+        task: String,
+        /// What was done, in short.
+        detail: String,
+    },
     /// A drill did not do this, because it would have reached beyond the sandbox.
     Captured {
         /// What, in short: `docker compose build`.

@@ -15,4 +15,5 @@ pub mod resume;
 pub mod retention;
 pub mod schedule;
 pub mod secret;
+pub mod task;
 pub mod units;

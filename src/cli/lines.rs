@@ -66,6 +66,9 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
         What::StepEnded { step, outcome, millis, .. } => step_ended(step, *outcome, *millis, paint),
         What::ActionEnded { action, summary, .. } => format!("  {action}: {summary}\n"),
         What::Log { level, message } => logged(*level, message, paint),
+        What::TaskDone { task, detail } => {
+            logged(Level::Info, &format!("{task} is done: {detail}"), paint)
+        }
         What::Answered { question, yes: true, by } => format!("  confirmed by {by}: {question}\n"),
         What::CleanUpBegun { .. } => "  cleaning up\n".to_owned(),
         What::CleanUpEnded { failure: Some(failure), .. } => clean_up_failed(failure, paint),

@@ -3,11 +3,12 @@
 use crate::base::cancel::Cancel;
 use crate::base::event::Mode;
 use crate::base::failure::{Code, Exit, Failure};
+use crate::base::units;
 use crate::cli::global::{Context, Global, project_in};
 use crate::cli::report::{self, Gravity, counted};
 use crate::cli::run::{self, Stopped};
 use crate::cli::{lint, params, reserved};
-use crate::daemon::watch::{Watching, Written};
+use crate::daemon::watch::{Notice, Watching, Written};
 use crate::daemon::watch_set::WatchSet;
 use crate::script::header::Header;
 use crate::script::launch::{Checked, examine};
@@ -22,11 +23,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The shortest interval of `--poll`.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// Run a playbook again whenever it changes
 ///
 /// What is watched: the playbook, the modules it imports, `lifeboat.toml`, `.env`, and the patterns of the header's `watch`.
 /// After a change the playbook is checked, then shown as a dry run, or run for real with `--live`. Changes during a run make one
-/// more run; nothing interrupts a run but Ctrl-C and SIGTERM, which end the watch (exit code 130 or 143).
+/// more run; nothing interrupts a run but Ctrl-C and SIGTERM, which end the watch (exit code 130 or 143). With
+/// `--exit-on-error` a run that fails ends it too, with its exit code, so that a container is started anew.
 ///
 /// With `--json`: the events of the runs, as `lifeboat run --json` has them.
 #[derive(Debug, clap::Args)]
@@ -51,6 +56,17 @@ struct How {
     /// Wait for the first change before the first run
     #[arg(long)]
     postpone: bool,
+    /// Look at the files so often, 2s if not given, instead of being told: for network file systems
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = interval)]
+    poll: Option<Duration>,
+    /// End with the exit code of the first run that fails
+    #[arg(long)]
+    exit_on_error: bool,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let read = units::parse_duration(text).filter(|interval| *interval >= SHORTEST);
+    read.ok_or_else(|| "write it as `500ms`, `2s` or `1m`, at least `100ms`".to_owned())
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -72,12 +88,12 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Stopped> {
     library.find(name)?;
     let watch = Watch { name, rest, how: args.how, library, cx };
     // What is wrong with the command line itself is told at once, unless the header is yet to be repaired.
-    let postpone = match watch.read() {
-        Ok(asked) => asked.how.postpone,
-        Err(Stopped::Failure(failure)) if failure.code == Code::Playbook => args.how.postpone,
+    let how = match watch.read() {
+        Ok(asked) => asked.how,
+        Err(Stopped::Failure(failure)) if failure.code == Code::Playbook => args.how,
         Err(stopped) => return Err(stopped),
     };
-    watch.until_the_end(postpone)
+    watch.until_the_end(how)
 }
 
 /// What is watched and how, as far as it does not change.
@@ -100,16 +116,17 @@ struct Asked {
 }
 
 impl Watch<'_> {
-    fn until_the_end(&self, postpone: bool) -> Result<Exit, Stopped> {
+    fn until_the_end(&self, how: How) -> Result<Exit, Stopped> {
         let cx = &self.cx;
         let cancel = Cancel::new();
         signals::cancel_on_signals(cancel.clone(), Duration::ZERO, cx.last_words())?;
         let host = Host::new(cx.project.clone(), cx.state.clone(), Env::default()).ended_by(&cancel);
-        let mut watching = Watching::new(Arc::new(host), self.named())?;
+        let notice = how.poll.map_or(Notice::Told, Notice::Looked);
+        let mut watching = Watching::new(Arc::new(host), self.named(), notice)?;
         let mut good = None;
         self.refresh(&mut watching, &mut good)?;
         self.begin(&watching)?;
-        let mut wait = postpone;
+        let mut wait = how.postpone;
         loop {
             if wait {
                 if !cancel.is_cancelled() {
@@ -124,20 +141,26 @@ impl Watch<'_> {
                 self.refresh(&mut watching, &mut good)?;
             }
             wait = true;
-            if let Some(ended) = self.cycle(&mut watching, &cancel) {
-                return Ok(ended);
+            let exit = self.cycle(&mut watching, &cancel);
+            let is_asked_to_end = matches!(exit, Exit::Interrupted | Exit::Terminated);
+            let went_well = matches!(exit, Exit::Success | Exit::Warnings | Exit::Partial);
+            if is_asked_to_end || (how.exit_on_error && !went_well) {
+                return Ok(exit);
             }
         }
     }
 
-    /// One run, or why there is none; the exit code when it was asked to end.
-    fn cycle(&self, watching: &mut Watching, cancel: &Cancel) -> Option<Exit> {
+    /// One run, or why there is none, and its exit code.
+    fn cycle(&self, watching: &mut Watching, cancel: &Cancel) -> Exit {
         let asked = match self.read() {
             Ok(asked) => asked,
             Err(stopped) => {
                 self.tell(&stopped);
                 self.say("nothing was run");
-                return None;
+                return match stopped {
+                    Stopped::Failure(failure) => failure.code.exit(),
+                    Stopped::Clap(_) => Exit::Usage,
+                };
             }
         };
         if asked.checked.error().is_some() {
@@ -146,14 +169,15 @@ impl Watch<'_> {
             findings.retain(|finding| finding.error || !(asked.cx.global.quiet || asked.cx.global.json));
             asked.cx.screen.talk(&lint::text(&findings, asked.cx.screen.err_paint, &source));
             self.say(&format!("{}, nothing was run", lint::verdict(&findings)));
-            return None;
+            return Exit::Usage;
         }
         let host = match asked.cx.host_ended_by(cancel) {
             Ok(host) => host,
             Err(failure) => {
+                let exit = failure.code.exit();
                 self.tell(&failure.into());
                 self.say("nothing was run");
-                return None;
+                return exit;
             }
         };
         let mode = if asked.how.live { Mode::Live } else { Mode::DryRun };
@@ -162,11 +186,10 @@ impl Watch<'_> {
         let landed =
             run::perform(&asked.cx, &host, &self.library, &asked.playbook, &asked.given, mode, listener);
         watching.adopt(&written.paths());
-        if matches!(landed.exit, Exit::Interrupted | Exit::Terminated) {
-            return Some(landed.exit);
+        if !matches!(landed.exit, Exit::Interrupted | Exit::Terminated) {
+            self.say(&outcome(mode, landed.exit));
         }
-        self.say(&outcome(mode, landed.exit));
-        None
+        landed.exit
     }
 
     /// Reads the playbook and, with its header, the command line.
@@ -187,6 +210,9 @@ impl Watch<'_> {
         let how = How {
             live: self.how.live || is_set(&header, &matches, "live"),
             postpone: self.how.postpone || is_set(&header, &matches, "postpone"),
+            exit_on_error: self.how.exit_on_error || is_set(&header, &matches, "exit_on_error"),
+            poll: if is_taken(&header, "poll") { None } else { matches.get_one("poll").copied() }
+                .or(self.how.poll),
         };
         if how.live && cx.global.dry_run {
             return Err(Failure::new(Code::Usage, "`--live` and `--dry-run` contradict each other")
@@ -287,8 +313,8 @@ fn is_taken(header: &Header, flag: &str) -> bool {
     header.params.iter().any(|param| !param.positional && param.flag() == flag)
 }
 
-fn is_set(header: &Header, matches: &ArgMatches, flag: &str) -> bool {
-    !is_taken(header, flag) && matches.get_flag(flag)
+fn is_set(header: &Header, matches: &ArgMatches, id: &str) -> bool {
+    !is_taken(header, &id.replace('_', "-")) && matches.get_flag(id)
 }
 
 /// How a run ended, in one line.

@@ -7,3 +7,4 @@ pub mod timer;
 pub mod turn;
 pub mod watch;
 pub mod watch_set;
+pub mod watches;

@@ -50,11 +50,8 @@ fn add(host: &Host, name: &str, header: &Header, orders: &mut Orders) -> Result<
             schedule: schedule.clone(),
         });
     }
-    if !header.watch.is_empty() {
-        let mut set = WatchSet::of_patterns(header, host.project(), host.state())?;
-        set.leave_out_folders_of(header, &Given::new(), &host.env());
-        orders.watches.push((name.to_owned(), set));
-    }
+    let set = WatchSet::of_header(header, &Given::new(), &host.env(), host.project(), host.state())?;
+    orders.watches.extend(set.map(|set| (name.to_owned(), set)));
     Ok(())
 }
 

@@ -8,25 +8,28 @@ use crate::base::cancel::{Cancel, Reason};
 use crate::base::event::Level;
 use crate::base::failure::{Code, Exit, Failure};
 use crate::daemon::timer::{Job, Timer};
-use crate::daemon::watch::Watching;
+use crate::daemon::watch::Notice;
 use crate::daemon::watch_set::WatchSet;
+use crate::daemon::watches::Watches;
 use crate::sys::env::Env;
 use crate::sys::host::Host;
 use crate::sys::notify_socket;
 use crate::sys::own_process::{Ended, OwnProcess};
 use crate::sys::state::schedule::DaemonLock;
 use chrono::{DateTime, Local, Utc};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So often the clock is looked at, at the least.
 const LOOK: Duration = Duration::from_secs(30);
 /// So often what could not be told is tried again.
 const CATCH_UP: Duration = Duration::from_secs(600);
+/// So often it is asked whether files have changed.
+const LOOK_AT_FILES: Duration = Duration::from_millis(250);
 /// What a target's lock kept from running after a change is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(30);
 /// So much longer than its grace a child may take to end, before it is asked again, and before it is killed.
@@ -51,7 +54,7 @@ pub struct Orders {
     /// Schedules.
     pub jobs: Vec<Job>,
     /// Playbooks with what they watch.
-    pub watches: Vec<(String, WatchSet)>,
+    pub watches: BTreeMap<String, WatchSet>,
     /// Playbooks that are broken, and why; their schedules are not among the jobs.
     pub broken: Vec<(String, Failure)>,
 }
@@ -115,7 +118,7 @@ struct Child {
 struct State<'a> {
     service: &'a Service<'a>,
     timer: Timer,
-    watches: BTreeMap<String, Cancel>,
+    watches: Arc<Mutex<Watches>>,
     children: BTreeMap<u64, Child>,
     /// Playbooks whose files changed while their run was on, or that are to be tried again, and from when on.
     pending: BTreeMap<String, Instant>,
@@ -139,10 +142,12 @@ impl Service<'_> {
                 .caused_by("no playbook has a `schedule` or a `watch` in its header")
                 .hint("Add `schedule: [#{ cron: \"0 2 * * *\" }]` to the header of a playbook."));
         }
+        let cancel = Cancel::new();
+        let watches = self.watches(&cancel, send.clone())?;
         let mut state = State {
             service: self,
             timer: Timer::default(),
-            watches: BTreeMap::new(),
+            watches,
             children: BTreeMap::new(),
             pending: BTreeMap::new(),
             started: 0,
@@ -156,7 +161,34 @@ impl Service<'_> {
         state.catch_up();
         notify_socket::ready(&state.next());
         (self.tell)(Level::Info, &format!("ready; {}", state.next()));
-        state.until_the_end(woken)
+        let ended = state.until_the_end(woken);
+        cancel.cancel(Reason::Terminated);
+        ended
+    }
+
+    /// Looks after files on a thread of its own, until `cancel` is set.
+    fn watches(&self, cancel: &Cancel, send: Sender<Woken>) -> Result<Arc<Mutex<Watches>>, Failure> {
+        let (project, state) = (self.host.project().to_path_buf(), self.host.state().to_path_buf());
+        let host = Arc::new(Host::new(project, state, Env::default()).ended_by(cancel));
+        let watches = Arc::new(Mutex::new(Watches::new(host, BTreeMap::new(), Notice::Told)?));
+        let (watched, cancel) = (watches.clone(), cancel.clone());
+        std::thread::Builder::new()
+            .name("lifeboat-watch".to_owned())
+            .spawn(move || {
+                while !cancel.is_cancelled() {
+                    // A folder that cannot be watched just now may be again.
+                    let told =
+                        watched.lock().unwrap_or_else(PoisonError::into_inner).poll().unwrap_or_default();
+                    for (playbook, files) in told {
+                        if send.send(Woken::Changed(playbook, files)).is_err() {
+                            return;
+                        }
+                    }
+                    std::thread::sleep(LOOK_AT_FILES);
+                }
+            })
+            .map_err(|error| Failure::new(Code::Internal, "cannot watch files").caused_by(error))?;
+        Ok(watches)
     }
 
     fn broken(&self, playbook: &str, failure: &Failure) {
@@ -174,22 +206,7 @@ impl State<'_> {
     /// Takes over schedules and watches.
     fn begin(&mut self, orders: Orders) -> Result<(), Failure> {
         self.timer = Timer::new(orders.jobs, self.service.host.state(), self.service.now())?;
-        let wanted: BTreeSet<&String> = orders.watches.iter().map(|(playbook, _)| playbook).collect();
-        self.watches.retain(|playbook, cancel| {
-            let stays = wanted.contains(playbook) && !cancel.is_cancelled();
-            if !stays {
-                cancel.cancel(Reason::Terminated);
-            }
-            stays
-        });
-        for (playbook, set) in orders.watches {
-            // What it watches may have changed with its header.
-            if let Some(old) = self.watches.remove(&playbook) {
-                old.cancel(Reason::Terminated);
-            }
-            let cancel = watch(&self.service.host, &playbook, set, self.send.clone())?;
-            self.watches.insert(playbook, cancel);
-        }
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner).refresh(orders.watches)?;
         Ok(())
     }
 
@@ -373,7 +390,6 @@ impl State<'_> {
     /// Lets the current steps end within the grace, then ends the runs, then kills them.
     fn end(&mut self, woken: &Receiver<Woken>) -> Exit {
         let service = self.service;
-        self.watches.values().for_each(|cancel| cancel.cancel(Reason::Terminated));
         let runs = self.children.len();
         let told = if runs == 0 {
             "ends".to_owned()
@@ -406,25 +422,6 @@ impl State<'_> {
         (service.tell)(Level::Info, "ended");
         Exit::Success
     }
-}
-
-/// Watches the files of one playbook on a thread of its own; the token ends it.
-fn watch(host: &Host, playbook: &str, set: WatchSet, send: Sender<Woken>) -> Result<Cancel, Failure> {
-    let cancel = Cancel::new();
-    let own = Host::new(host.project().to_path_buf(), host.state().to_path_buf(), Env::default());
-    let mut watching = Watching::new(Arc::new(own.ended_by(&cancel)), set)?;
-    let playbook = playbook.to_owned();
-    std::thread::Builder::new()
-        .name("lifeboat-watch".to_owned())
-        .spawn(move || {
-            while let Ok(changed) = watching.wait() {
-                if send.send(Woken::Changed(playbook.clone(), changed)).is_err() {
-                    return;
-                }
-            }
-        })
-        .map_err(|error| Failure::new(Code::Internal, "cannot watch files").caused_by(error))?;
-    Ok(cancel)
 }
 
 /// Both ends of what wakes a service.

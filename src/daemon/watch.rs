@@ -15,10 +15,28 @@ use crate::sys::watcher::Watcher;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// So often the named files are looked at without any event: some file systems tell nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How changes are noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The system tells; files that are known are looked at now and then too.
+    Told,
+    /// All is looked at so often, for file systems that tell nothing, such as those of a network.
+    Looked(Duration),
+}
+
+impl Notice {
+    fn every(self) -> Duration {
+        match self {
+            Self::Told => LOOK_EVERY,
+            Self::Looked(every) => every,
+        }
+    }
+}
 
 /// Knows what the run that was made last has seen.
 pub struct Watching {
@@ -28,13 +46,20 @@ pub struct Watching {
     /// Those of the set when it was last looked at.
     folders: BTreeSet<PathBuf>,
     seen: Snapshot,
+    notice: Notice,
+    looked: Instant,
 }
 
 impl Watching {
     /// Begins to watch. `host` waits; its token ends the waiting.
-    pub fn new(host: Arc<Host>, set: WatchSet) -> Result<Self, Failure> {
-        let mut watching =
-            Self { host, watcher: Watcher::new()?, set, folders: BTreeSet::new(), seen: Snapshot::default() };
+    pub fn new(host: Arc<Host>, set: WatchSet, notice: Notice) -> Result<Self, Failure> {
+        let watcher = match notice {
+            Notice::Told => Watcher::new()?,
+            Notice::Looked(_) => Watcher::blind(),
+        };
+        let looked = host.clock().instant();
+        let (folders, seen) = (BTreeSet::new(), Snapshot::default());
+        let mut watching = Self { host, watcher, set, folders, seen, notice, looked };
         watching.arm()?;
         watching.seen = watching.look();
         Ok(watching)
@@ -76,20 +101,39 @@ impl Watching {
     /// `Interrupted` or `Terminated` when the end is asked for; what keeps folders from being watched.
     pub fn wait(&mut self) -> Result<Vec<PathBuf>, Failure> {
         loop {
-            self.host.cancel().check()?;
-            let now = self.host.clock().instant();
-            match self.watcher.stir().map(debounce::over) {
-                Some(over) if over <= now => {
-                    if let Some(changed) = self.changed()? {
-                        return Ok(changed);
-                    }
-                }
-                Some(over) => self.watcher.wait(&self.host, over - now)?,
-                None => {
-                    self.watcher.wait(&self.host, LOOK_EVERY)?;
+            if let Some(changed) = self.poll()? {
+                return Ok(changed);
+            }
+            self.watcher.wait(&self.host, self.rest())?;
+        }
+    }
+
+    /// The files whose content has changed since the last call, sorted, if a series of changes is over; does not wait.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn poll(&mut self) -> Result<Option<Vec<PathBuf>>, Failure> {
+        self.host.cancel().check()?;
+        let now = self.host.clock().instant();
+        match self.watcher.stir().map(debounce::over) {
+            Some(over) if over <= now => self.changed(),
+            Some(_) => Ok(None),
+            None => {
+                if now - self.looked >= self.notice.every() {
+                    self.looked = now;
                     self.look_without_events()?;
                 }
+                Ok(None)
             }
+        }
+    }
+
+    /// How long nothing is to be expected of [`Self::poll`], unless the system tells something.
+    pub fn rest(&self) -> Duration {
+        let now = self.host.clock().instant();
+        match self.watcher.stir().map(debounce::over) {
+            Some(over) => over.saturating_duration_since(now),
+            None => (self.looked + self.notice.every()).saturating_duration_since(now),
         }
     }
 
@@ -109,10 +153,14 @@ impl Watching {
         if self.watcher.stir().is_some() {
             return Ok(());
         }
-        let named = self.set.named();
-        let now = Snapshot::of(named.iter().cloned(), &self.seen, self.host.cancel());
-        let differs = |path: &PathBuf| named.contains(path);
-        if now.changed_since(&self.seen).iter().any(differs) {
+        let mut files = match self.notice {
+            Notice::Told => self.set.named().clone(),
+            Notice::Looked(_) => self.set.all(),
+        };
+        // What a link leads to may change where no folder is watched.
+        files.extend(self.seen.files().cloned());
+        let now = Snapshot::of(files, &self.seen, self.host.cancel());
+        if !now.changed_since(&self.seen).is_empty() {
             self.watcher.note();
         }
         self.watcher.arm(&self.folders)

@@ -35,18 +35,23 @@ impl WatchSet {
         Self { project: project.to_path_buf(), files, patterns: Vec::new(), selection: None, own }
     }
 
-    /// What matches the patterns of a header, and nothing else: for runs that follow files and not playbooks.
-    pub fn of_patterns(header: &Header, project: &Path, state: &Path) -> Result<Self, Failure> {
+    /// The files of a header's `watch` alone, for live runs; `None` if it has none.
+    pub fn of_header(
+        header: &Header,
+        given: &Given,
+        env: &Env,
+        project: &Path,
+        state: &Path,
+    ) -> Result<Option<Self>, Failure> {
+        if header.watch.is_empty() {
+            return Ok(None);
+        }
         let own = vec![state.to_path_buf(), project.join("logs"), project.join(".git")];
-        let mut set = Self {
-            project: project.to_path_buf(),
-            files: BTreeSet::new(),
-            patterns: Vec::new(),
-            selection: None,
-            own,
-        };
+        let (files, patterns) = (BTreeSet::new(), Vec::new());
+        let mut set = Self { project: project.to_path_buf(), files, patterns, selection: None, own };
         set.watch(&header.watch)?;
-        Ok(set)
+        set.leave_out_folders_of(header, given, env);
+        Ok(Some(set))
     }
 
     /// Adds what the playbook imports, and the patterns of its header.
@@ -144,8 +149,10 @@ impl WatchSet {
         let (Some(selection), Ok(name)) = (&self.selection, path.strip_prefix(&self.project)) else {
             return false;
         };
+        // A link that is swapped takes what is behind it along, as those of a mounted configuration do.
+        let is_link = || path.is_symlink() && path.parent().is_some_and(|dir| folders.contains(dir));
         !self.own.iter().any(|dir| path.starts_with(dir))
-            && (selection.takes(name) || (selection.may_hold(name) && path.is_dir()))
+            && (selection.takes(name) || (selection.may_hold(name) && path.is_dir()) || is_link())
     }
 }
 

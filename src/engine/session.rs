@@ -6,6 +6,7 @@
 
 mod flow;
 mod keeping;
+mod tasks;
 
 use crate::action::{Action, Recorded};
 use crate::base::event::{Level, Mode, Outcome, What};

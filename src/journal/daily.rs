@@ -5,8 +5,9 @@
 use crate::base::event::{Event, EventSink, Level, Mode, Outcome, What};
 use crate::base::failure::{Exit, Failure};
 use crate::base::units;
-use crate::sys::state;
-use std::path::{Path, PathBuf};
+use crate::sys::logs;
+pub use crate::sys::logs::file_of;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -24,11 +25,6 @@ impl DailyLog {
     }
 }
 
-/// The log file of the day of `event` in `dir`.
-pub fn file_of(dir: &Path, date: chrono::NaiveDate) -> PathBuf {
-    dir.join(format!("backup-{}.log", date.format("%Y%m%d")))
-}
-
 impl EventSink for DailyLog {
     fn event(&self, event: &Event) {
         let text = lines(event);
@@ -36,7 +32,7 @@ impl EventSink for DailyLog {
             return;
         }
         let path = file_of(&self.dir, event.time.date_naive());
-        if let Err(failure) = state::append_log(&path, &text)
+        if let Err(failure) = logs::append(&path, &text)
             && !self.warned.swap(true, Ordering::Relaxed)
         {
             (self.warn)(&failure);
@@ -76,6 +72,7 @@ fn told(what: &What) -> Vec<(Level, String)> {
             one(Level::Info, format!("{what}: {value}{from}"))
         }
         What::Log { level, message } => one(*level, message.clone()),
+        What::TaskDone { task, detail } => one(Level::Info, format!("{task} is done: {detail}")),
         What::Answered { question, yes, by } => {
             let word = if *yes { "Confirmed" } else { "Not confirmed" };
             one(Level::Info, format!("{word} ({by}): {question}"))
@@ -273,7 +270,7 @@ mod tests {
             std::fs::read_to_string(&path).unwrap(),
             "2025-11-10 02:00:00 ℹ️  INFO - one\n2025-11-10 02:00:00 ℹ️  INFO - two\n"
         );
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&logs)), (0o600, 0o700));
     }
 

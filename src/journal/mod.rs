@@ -12,3 +12,5 @@ pub mod reader;
 pub mod retention;
 pub mod slots;
 pub mod store;
+pub mod successes;
+pub mod tasks;

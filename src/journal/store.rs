@@ -7,8 +7,10 @@ use crate::base::ids::RunId;
 use crate::base::plan::Touch;
 use crate::base::schedule::Scheduled;
 use crate::base::secret::Masker;
+use crate::base::task::SuccessRecord;
 use crate::journal::reader::Owed;
-use crate::journal::retention;
+use crate::journal::retention::{self, Keep};
+use crate::journal::successes;
 use crate::sys::clock::Clock;
 use crate::sys::effects::IntentLog;
 use crate::sys::host::Host;
@@ -189,6 +191,26 @@ pub struct RunRecord {
     clock: Clock,
     masker: Masker,
     tally: Mutex<Tally>,
+    /// Playbook and beginning of a run that is no drill.
+    live: Option<(String, DateTime<FixedOffset>)>,
+    tidied: Tidied,
+}
+
+/// What became of old records when a new one began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tidied {
+    /// What was lost with those that were removed.
+    pub lost: Vec<String>,
+    /// What is wrong with the setting that says how long they are kept.
+    pub wrong: Option<String>,
+}
+
+/// The playbook of a run, unless it is a drill.
+fn live_run(events: &[Event]) -> Option<String> {
+    events.iter().find_map(|event| match &event.what {
+        What::RunBegun { playbook, mode: Mode::Live, .. } => Some(playbook.clone()),
+        _ => None,
+    })
 }
 
 impl RunRecord {
@@ -214,17 +236,25 @@ impl RunRecord {
             sources,
         };
         files.push((RUN.into(), json(&about)?));
+        let (keep, wrong) = Keep::of(&host.env());
         // What cannot be tidied up now will be by a later run; it must not keep this one from its work.
-        let _ = retention::apply(host.state(), host.clock().now());
+        let lost = retention::apply(host.state(), host.clock().now(), keep).unwrap_or_default();
         let files = RunFiles::create(host.state(), new.run, &files, new.reserve)?;
         state::top_up_host(host.state());
         Ok(Self {
             run: new.run.clone(),
+            live: (new.mode == Mode::Live).then(|| (new.playbook.to_owned(), host.began().fixed_offset())),
             files,
             clock: host.clock().clone(),
             masker: host.masker().clone(),
             tally: Mutex::default(),
+            tidied: Tidied { lost, wrong },
         })
+    }
+
+    /// What became of old records when this one began.
+    pub fn tidied(&self) -> &Tidied {
+        &self.tidied
     }
 
     /// The run.
@@ -259,10 +289,12 @@ impl RunRecord {
         }
         Ok(Self {
             run: run.clone(),
+            live: live_run(events).map(|playbook| (playbook, host.began().fixed_offset())),
             files,
             clock: host.clock().clone(),
             masker: host.masker().clone(),
             tally: Mutex::new(tally),
+            tidied: Tidied::default(),
         })
     }
 
@@ -304,6 +336,13 @@ impl RunRecord {
         };
         drop(tally);
         self.files.write(EXIT, &json(&file)?)?;
+        if let (Exit::Success, Some((playbook, began))) = (exit, &self.live) {
+            // The run's own record says it as well; only after that is removed it counts.
+            let _ = successes::keep(
+                self.files.state(),
+                &SuccessRecord::new(playbook, &self.run, *began, file.ended),
+            );
+        }
         self.files.end();
         Ok(())
     }

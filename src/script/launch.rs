@@ -16,6 +16,7 @@ use crate::engine::session::{LiveRun, Session};
 use crate::journal::daily::DailyLog;
 use crate::journal::drills;
 use crate::journal::reader;
+use crate::journal::retention;
 use crate::journal::store::{NewRun, RunRecord};
 use crate::script::grants::grants;
 use crate::script::header::{Header, read};
@@ -29,6 +30,7 @@ use crate::script::resume::Resumable;
 use crate::script::runtime::{self, ScriptParam};
 use crate::script::surface::Surface;
 use crate::sys::host::Host;
+use crate::sys::logs;
 use crate::sys::state::{self, Reserve};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -178,7 +180,7 @@ fn live(
         None => record(host, launch, program, run)?,
     };
     let log_host = Arc::downgrade(host);
-    let daily = DailyLog::new(host.project().join("logs"), move |failure| {
+    let daily = DailyLog::new(host.project().join(logs::DIR), move |failure| {
         if let Some(host) = log_host.upgrade() {
             host.warn(&failure.to_string());
         }
@@ -198,6 +200,7 @@ fn live(
             begin(host, launch, program, values, run);
         }
     }
+    tidy_up(host, &record);
     let session = Arc::new(session);
     let ended = conduct(host, Some(&record), launch, session, header, values);
     match (record.end(ended.0), &ended.1) {
@@ -410,6 +413,20 @@ pub(super) fn begin(host: &Host, launch: &Launch<'_>, program: &Program, values:
             from: values.from.clone(),
         });
     }
+}
+
+/// Removes old logs, and tells what became of old records and logs. None of it keeps a run from its work.
+fn tidy_up(host: &Host, record: &RunRecord) {
+    let tidied = record.tidied();
+    tidied.lost.iter().for_each(|lost| host.info(lost));
+    let (removed, wrong) =
+        retention::retire_logs(&host.project().join(logs::DIR), host.clock().now(), &host.env());
+    match removed.as_slice() {
+        [] => {}
+        [one] => host.info(&format!("removed the old log {one}")),
+        [first, .., last] => host.info(&format!("removed {} old logs, {first} to {last}", removed.len())),
+    }
+    tidied.wrong.iter().chain(&wrong).for_each(|wrong| host.warn(wrong));
 }
 
 /// Delivers alerts that nobody has accepted yet, and tells of runs that were killed since; they could not do it themselves.

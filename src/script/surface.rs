@@ -6,7 +6,7 @@ use crate::script::known::Known;
 use crate::script::option_keys::Options;
 
 /// Families of functions, for documentation. A function that stands in none is listed last.
-pub const FAMILIES: [(&str, &[&str]); 9] = [
+pub const FAMILIES: [(&str, &[&str]); 10] = [
     ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
     (
         "Keeping and checking",
@@ -43,10 +43,22 @@ pub const FAMILIES: [(&str, &[&str]); 9] = [
     ),
     ("Programs and services", &["exec", "http_get"]),
     ("Announcing", &["notify", "info", "warn", "success", "error", "write", "json"]),
+    ("Maintenance", &["last_done", "last_drill", "task_done", "logged_problems"]),
     ("Flow", &["fail", "retry", "confirm", "env", "reread_env"]),
     (
         "Time, sizes and names",
-        &["now", "run_stamp", "stamp", "duration", "bytes", "format", "file_name", "join"],
+        &[
+            "now",
+            "run_stamp",
+            "stamp",
+            "plus_days",
+            "plus_months",
+            "duration",
+            "bytes",
+            "format",
+            "file_name",
+            "join",
+        ],
     ),
 ];
 

@@ -15,6 +15,7 @@ pub mod http;
 pub mod http_server;
 pub mod kept;
 pub mod lock;
+pub mod logs;
 pub mod notify_socket;
 pub mod own_process;
 pub mod postgres;

@@ -80,6 +80,11 @@ impl Snapshot {
         );
     }
 
+    /// The files that were there.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.0.keys()
+    }
+
     /// Whether a file was there.
     pub fn holds(&self, path: &Path) -> bool {
         self.0.contains_key(path)

@@ -6,6 +6,7 @@
 //! *Rejected*: process ids in a file, which are used again after a reboot.
 
 pub mod alerts;
+pub mod newest;
 mod reopen;
 pub mod schedule;
 
@@ -30,7 +31,6 @@ pub const HOST_RESERVE: u64 = 1 << 20;
 
 const EVENTS: &str = "events.jsonl";
 const LOCK: &str = "run.lock";
-const DRILLS: &str = "drills";
 const RESERVE: &str = "reserve";
 const RESERVE_OF_END: &str = "reserve.end";
 const MAKING: &str = ".part";
@@ -137,6 +137,11 @@ impl RunFiles {
             host: AtomicBool::new(false),
             _lock: lock,
         })
+    }
+
+    /// The state folder.
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     /// The run's folder.
@@ -275,39 +280,6 @@ pub fn top_up_host(state: &Path) {
     if !path.exists() {
         let _ = allocate(&path, HOST_RESERVE);
     }
-}
-
-/// Where the newest drill of a playbook is kept. What a file's name cannot hold is told by a digest.
-fn drill_file(state: &Path, playbook: &str) -> PathBuf {
-    let plain =
-        playbook.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) && playbook.len() < 100;
-    let name = if plain && !playbook.is_empty() {
-        playbook.to_owned()
-    } else {
-        crate::sys::stream::Digest::of_bytes(playbook.as_bytes()).to_string()
-    };
-    state.join(DRILLS).join(format!("{name}.json"))
-}
-
-/// Keeps the record of the newest drill of a playbook, atomically and durably.
-pub fn write_drill(state: &Path, playbook: &str, content: &str) -> Result<(), Failure> {
-    let path = drill_file(state, playbook);
-    let dir = state.join(DRILLS);
-    fs::create_dir(&dir)?;
-    fs::replace(&path, content.as_bytes(), &format!("{}", process_id()))
-}
-
-/// The record of the newest drill of a playbook; `None` if it cannot be read.
-pub fn read_drill(state: &Path, playbook: &str) -> Option<String> {
-    read_text(&drill_file(state, playbook)).ok().flatten()
-}
-
-/// The records of the newest drills of all playbooks.
-pub fn drills(state: &Path) -> Result<Vec<String>, Failure> {
-    let dir = state.join(DRILLS);
-    let names = fs::file_names(&dir)?;
-    let texts = names.iter().filter(|name| name.ends_with(".json") && !name.starts_with('.'));
-    Ok(texts.filter_map(|name| read_text(&dir.join(name)).ok().flatten()).collect())
 }
 
 /// Id of this process.
@@ -481,18 +453,4 @@ fn age(path: &Path) -> Duration {
         .ok()
         .and_then(|time| time.elapsed().ok())
         .unwrap_or_default()
-}
-
-/// Appends text to a log file (0600) in one write, so that lines of several runs never mix; makes its folder (0700).
-pub fn append_log(path: &Path, text: &str) -> Result<(), Failure> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir(dir)?;
-    }
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|error| Failure::io("write", path, &error))
 }

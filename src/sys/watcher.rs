@@ -34,6 +34,14 @@ struct Shared {
 }
 
 impl Shared {
+    fn new() -> Self {
+        Self {
+            stir: Mutex::new(None),
+            filter: RwLock::new(Box::new(|_| false)),
+            news: tokio::sync::Notify::new(),
+        }
+    }
+
     fn stir(&self) {
         let now = Instant::now();
         let mut stir = self.stir.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +84,8 @@ fn identity(dir: &Path) -> Option<Identity> {
 
 /// Watches folders.
 pub struct Watcher {
-    inner: RecommendedWatcher,
+    /// None when the system is not to be asked: then somebody else notes what changed.
+    inner: Option<RecommendedWatcher>,
     shared: Arc<Shared>,
     armed: BTreeMap<PathBuf, Identity>,
 }
@@ -84,15 +93,17 @@ pub struct Watcher {
 impl Watcher {
     /// A watcher of nothing.
     pub fn new() -> Result<Self, Failure> {
-        let shared = Arc::new(Shared {
-            stir: Mutex::new(None),
-            filter: RwLock::new(Box::new(|_| false)),
-            news: tokio::sync::Notify::new(),
-        });
+        let shared = Arc::new(Shared::new());
         let told = shared.clone();
         let inner = notify::recommended_watcher(move |event| told.event(event))
             .map_err(|error| refused("cannot watch files".to_owned(), &error))?;
-        Ok(Self { inner, shared, armed: BTreeMap::new() })
+        Ok(Self { inner: Some(inner), shared, armed: BTreeMap::new() })
+    }
+
+    /// A watcher that asks nothing of the system, for file systems that tell nothing, such as those of a network: it tells
+    /// only what is [noted](Self::note).
+    pub fn blind() -> Self {
+        Self { inner: None, shared: Arc::new(Shared::new()), armed: BTreeMap::new() }
     }
 
     /// Sets which paths count from now on.
@@ -103,6 +114,7 @@ impl Watcher {
     /// Watches just these folders, not what is below them; instead of one that is not there, the nearest one above it.
     /// One that was replaced since the last call is watched anew.
     pub fn arm(&mut self, dirs: &BTreeSet<PathBuf>) -> Result<(), Failure> {
+        let Some(inner) = &mut self.inner else { return Ok(()) };
         let wanted: BTreeMap<PathBuf, Identity> = dirs
             .iter()
             .map(|dir| nearest_existing(dir))
@@ -116,14 +128,14 @@ impl Watcher {
             .collect();
         for dir in stale {
             // A folder that is gone took its watch with it.
-            let _ = self.inner.unwatch(&dir);
+            let _ = inner.unwatch(&dir);
             self.armed.remove(&dir);
         }
         for (dir, identity) in wanted {
             if self.armed.contains_key(&dir) {
                 continue;
             }
-            match self.inner.watch(&dir, RecursiveMode::NonRecursive) {
+            match inner.watch(&dir, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     self.armed.insert(dir, identity);
                 }

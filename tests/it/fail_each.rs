@@ -231,6 +231,23 @@ fn verifying() {
     .each_fails();
 }
 
+#[test]
+fn maintaining() {
+    let kept = many();
+    Scene {
+        args: &["maintenance", "--only", "Verify backups", "--dir", "many"],
+        project: &|| with_many(&kept),
+        always: &|project| {
+            nothing_broken(project);
+            assert_eq!(project.names("many").len(), kept.names("many").len());
+        },
+        end: &|project| {
+            format!("{}{}", nothing_left(project, "many"), project.names(".lifeboat/tasks").len())
+        },
+    }
+    .each_fails();
+}
+
 /// The database that a scene restores into; what restores kept of it goes with it.
 struct Restored(TestDatabase);
 

@@ -375,3 +375,61 @@ fn a_playbook_behind_a_link_is_looked_at_too() {
     assert!(watch.waits().contains("it is two"));
     assert_eq!(watch.end("-INT"), Some(130));
 }
+
+/// Whether the system tells the process of changes.
+fn is_told(watch: &Watch) -> bool {
+    let files = std::fs::read_dir(format!("/proc/{}/fd", watch.child.id())).unwrap().flatten();
+    let mut links = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+    links.any(|link| link.to_string_lossy().contains("inotify"))
+}
+
+#[test]
+fn with_poll_the_files_are_looked_at_and_the_system_is_not_asked() {
+    let project = project();
+    let mut told = Watch::start(&project, &["p"]);
+    told.waits();
+    assert!(is_told(&told));
+    assert_eq!(told.end("-INT"), Some(130));
+    for args in [&["--poll=100ms", "p"][..], &["p", "--poll=200ms"], &["--poll", "p"]] {
+        write(&project, FILE, &playbook("one"));
+        let mut watch = Watch::start(&project, args);
+        watch.waits();
+        assert!(!is_told(&watch));
+        write(&project, FILE, &playbook("edited"));
+        assert!(watch.waits().contains("it is edited"));
+        replace(&project, FILE, &playbook("replaced"));
+        assert!(watch.waits().contains("it is replaced"));
+        assert_eq!(watch.end("-INT"), Some(130));
+    }
+    for wrong in ["--poll=5 parsecs", "--poll=1ms"] {
+        let ran = project.run(&["watch", wrong, "p"]).exits(2);
+        ran.says("write it as `500ms`, `2s` or `1m`, at least `100ms`");
+    }
+}
+
+#[test]
+fn the_first_failure_ends_it_when_that_is_asked_for() {
+    let fails = "const PLAYBOOK = #{ summary: \"Fails\" };\nstep \"Work\" { fail(\"no\"); }\n";
+    let broken = "const PLAYBOOK = #{ summary: \"Broken\" };\nstep \"Work\" { let = ; }\n";
+    for (args, text, exit) in [
+        (&["--exit-on-error", "p"][..], fails, 1),
+        (&["p", "--exit-on-error"], broken, 2),
+        (&["p", "--exit-on-error", "--live"], fails, 1),
+    ] {
+        let project = project();
+        let mut watch = Watch::start(&project, args);
+        watch.waits();
+        write(&project, FILE, &playbook("two"));
+        assert!(watch.waits().contains("it is two"));
+        write(&project, FILE, text);
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = watch.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(began.elapsed() < LONG, "it does not end\n{}", watch.all());
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(status.code(), Some(exit), "{}", watch.all());
+    }
+}

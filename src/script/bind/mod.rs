@@ -31,6 +31,7 @@ pub mod control;
 pub mod database;
 pub mod files;
 pub mod rollback;
+pub mod tasks;
 pub mod text;
 pub mod time;
 
@@ -61,6 +62,7 @@ pub fn register(engine: &mut Engine) {
     database::register(engine);
     files::register(engine);
     rollback::register(engine);
+    tasks::register(engine);
     text::register(engine);
     time::register(engine);
     #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::script::context::{Raised, RunContext};
 use crate::script::value::{IntoScript, Kind, ScriptValue};
 use crate::script::{fault, unknown};
 use chrono::format::{Item, StrftimeItems};
-use chrono::{DateTime, FixedOffset, TimeDelta};
+use chrono::{DateTime, Days, FixedOffset, Months, TimeDelta};
 use rhai::ImmutableString;
 use rhai::plugin::*;
 use std::fmt;
@@ -235,6 +235,26 @@ mod functions {
     #[rhai_fn(pure, return_raw)]
     pub fn format(time: &mut Time, format: &str) -> Result<String, Raised> {
         formatted(time.0, format)
+    }
+
+    /// The time so many days later, or earlier for a negative number: `now().plus_days(-7)`. It is the same time of day by the
+    /// same offset from UTC.
+    #[rhai_fn(pure, return_raw)]
+    pub fn plus_days(time: &mut Time, days: i64) -> Result<Time, Raised> {
+        let count = Days::new(days.unsigned_abs());
+        let moved = if days < 0 { time.0.checked_sub_days(count) } else { time.0.checked_add_days(count) };
+        moved.map(Time).ok_or_else(|| out_of_range("the time"))
+    }
+
+    /// The time so many months later, or earlier for a negative number: `now().plus_months(3)`. A month that has no such day
+    /// gives its last one.
+    #[rhai_fn(pure, return_raw)]
+    pub fn plus_months(time: &mut Time, months: i64) -> Result<Time, Raised> {
+        let count = u32::try_from(months.unsigned_abs()).map_err(|_| out_of_range("the time"))?;
+        let count = Months::new(count);
+        let moved =
+            if months < 0 { time.0.checked_sub_months(count) } else { time.0.checked_add_months(count) };
+        moved.map(Time).ok_or_else(|| out_of_range("the time"))
     }
 
     /// A duration: `duration("5m")`, `duration("1h30m")`; prints as `5 min 0 s`.

@@ -1,9 +1,9 @@
 //! Files of schedules: what was decided last of each, and the record of all decisions.
 
-use super::{append_log, read_text};
+use super::read_text;
 use crate::base::failure::{Code, Failure};
-use crate::sys::fs;
 use crate::sys::stream::Digest;
+use crate::sys::{fs, logs};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -84,7 +84,7 @@ pub fn append_decisions(state: &Path, lines: &str) -> Result<(), Failure> {
         let earlier = path.with_file_name(EARLIER);
         std::fs::rename(&path, &earlier).map_err(|error| Failure::io("rename", &path, &error))?;
     }
-    append_log(&path, lines)
+    logs::append(&path, lines)
 }
 
 /// The record of decisions, the oldest first.

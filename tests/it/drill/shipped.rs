@@ -68,6 +68,7 @@ fn every_playbook_that_can_be_drilled_passes() {
         "restore --database --config --latest",
         "restore_test --no-tests",
         "verify_backups",
+        "maintenance",
         "rotate_backups",
         "full_recovery --compose none --health ",
     ] {
