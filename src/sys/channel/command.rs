@@ -71,9 +71,8 @@ fn told(failure: Failure) -> Failure {
     }
     let message = failure.message.replacen("`sh`", &format!("the command in {ALERT_COMMAND}"), 1);
     let failure = Failure { message, ..failure };
-    failure.hint(format!(
-        "Try it out: it gets the alert as JSON on its standard input. `lifeboat alert test` runs it."
-    ))
+    failure
+        .hint("Try it out: it gets the alert as JSON on its standard input. `lifeboat alert test` runs it.")
 }
 
 #[cfg(test)]
