@@ -166,7 +166,8 @@ pub(super) fn announce(host: &Arc<Host>, notices: Vec<Notice>, patience: Patienc
         notices
             .iter()
             .zip(&permits)
-            .filter_map(|(notice, permit)| (*permit == Permit::Send).then(|| notice.clone())),
+            .filter(|(_, permit)| **permit == Permit::Send)
+            .map(|(notice, _)| notice.clone()),
     );
     let is_first =
         |(notice, permit): (&Notice, &Permit)| *permit == Permit::HoldFirst && !notice.is_good_news();

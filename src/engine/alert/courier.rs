@@ -87,7 +87,7 @@ enum Tried {
     Delivered,
     Failed(Failure),
     /// One before it failed already, and that was said.
-    NotTried(Failure),
+    Skipped(Failure),
 }
 
 /// Sends alerts on all channels at once; on each one in their order. What fails is told as a warning for people, and is never a
@@ -127,7 +127,7 @@ fn lost() -> Tried {
 fn told(host: &Host, channel: &Configured, tried: Tried) -> ChannelResult {
     let (delivered, detail) = match &tried {
         Tried::Delivered => (true, channel.receiver()),
-        Tried::Failed(failure) | Tried::NotTried(failure) => (false, failure.to_string()),
+        Tried::Failed(failure) | Tried::Skipped(failure) => (false, failure.to_string()),
     };
     host.emit(What::AlertSent { delivered, detail: detail.clone() });
     if let Tried::Failed(failure) = &tried {
@@ -144,7 +144,7 @@ fn through(host: &Arc<Host>, channel: &Configured, notices: &[Notice], patience:
     let mut failed: Option<Failure> = None;
     let send = |notice: &Notice| {
         if let Some(failure) = &failed {
-            return Tried::NotTried(failure.clone());
+            return Tried::Skipped(failure.clone());
         }
         let sent = match &channel.channel {
             Err(failure) => Err(failure.clone()),

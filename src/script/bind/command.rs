@@ -238,7 +238,7 @@ mod functions {
 
     /// Sets the run's alert: `notify("success", "Backed up 3 databases")`.
     ///
-    /// It is sent to BACKUP_WEBHOOK_URL when the run succeeds. A run that fails, is interrupted or completes with
+    /// It is sent through every channel that is set when the run succeeds. A run that fails, is interrupted or completes with
     /// warnings sends its own alert instead, without being told.
     #[rhai_fn(volatile, return_raw)]
     pub fn notify(ctx: NativeCallContext, status: &str, mut message: Dynamic) -> Result<Dynamic, Raised> {
