@@ -1,5 +1,6 @@
 //! Layer 0: values without effects, shared by every other layer.
 
+pub mod anomaly;
 pub mod backup;
 pub mod cancel;
 pub mod confirm;
@@ -7,6 +8,7 @@ pub mod diagnostic;
 pub mod drill;
 pub mod event;
 pub mod failure;
+pub mod health;
 pub mod ids;
 pub mod plan;
 pub mod resume;

@@ -277,6 +277,7 @@ impl Watch<'_> {
         screen.talk(&match stopped {
             Stopped::Failure(failure) => report::failure(failure, Gravity::Error, screen.err_paint, &source),
             Stopped::Clap(error) => error.to_string(),
+            Stopped::Plugin(_) => return,
         });
     }
 }

@@ -30,6 +30,7 @@ pub mod command;
 pub mod control;
 pub mod database;
 pub mod files;
+pub mod health;
 pub mod rollback;
 pub mod text;
 pub mod time;
@@ -60,6 +61,7 @@ pub fn register(engine: &mut Engine) {
     control::register(engine);
     database::register(engine);
     files::register(engine);
+    health::register(engine);
     rollback::register(engine);
     text::register(engine);
     time::register(engine);
@@ -69,8 +71,15 @@ pub fn register(engine: &mut Engine) {
 
 /// Options of functions, each by the struct that its binding reads.
 pub fn options() -> Vec<Options> {
-    [backup::options(), command::options(), database::options(), files::options(), rollback::options()]
-        .concat()
+    [
+        backup::options(),
+        command::options(),
+        database::options(),
+        files::options(),
+        health::options(),
+        rollback::options(),
+    ]
+    .concat()
 }
 
 /// Hands an action to the session: its output, or what a dry run knows of it.
