@@ -111,13 +111,15 @@ impl Observation for Health {
     fn ask(&self, facts: &Facts) -> Result<Later<Checkup>, Failure> {
         let host = facts.host();
         let env = host.env();
-        let settings = reach(host, &Explicit::default());
+        // A drill fills a scratch server for whoever names a database; nothing is kept there yet.
+        let rehearsed = host.sandbox().is_some();
+        let settings = (!rehearsed).then(|| reach(host, &Explicit::default()));
         let mut seen = Seen {
             now: facts.now().fixed_offset(),
             folders: Vec::new(),
             backups: Vec::new(),
             live: Vec::new(),
-            database: settings.as_ref().ok().map(|settings| settings.database.clone()),
+            database: reached(&settings).map(|settings| settings.database.clone()),
             runs: self.history.runs.clone(),
             drills: self.history.drills.clone(),
             kept: Vec::new(),
@@ -140,7 +142,7 @@ impl Observation for Health {
         let production =
             self.production.clone().or_else(|| env.value(PRODUCTION_VARIABLE).map(PathBuf::from));
         let production = production.map(|dir| storage::place_of(&host.original(&host.absolute(dir))));
-        seen.live = live(facts, &seen, settings.as_ref().ok(), production.as_ref());
+        seen.live = live(facts, &seen, reached(&settings), production.as_ref());
         let (databases, files) = self.kept(facts, settings, &mut seen);
         let report = health::judge(&seen, &self.terms);
         Ok(Later::Now(Checkup { report, databases, files }))
@@ -152,7 +154,7 @@ impl Health {
     fn kept(
         &self,
         facts: &Facts,
-        settings: Result<Settings, Failure>,
+        settings: Option<Result<Settings, Failure>>,
         seen: &mut Seen,
     ) -> (Vec<KeptDatabase>, Vec<KeptFiles>) {
         let host = facts.host();
@@ -175,9 +177,7 @@ impl Health {
             age: kept.age,
             size: Some(kept.size),
         }));
-        if self.offline {
-            return (Vec::new(), files);
-        }
+        let Some(settings) = settings.filter(|_| !self.offline) else { return (Vec::new(), files) };
         let databases = settings.and_then(|mut settings| {
             settings.connect_timeout =
                 Some(settings.connect_timeout.map_or(PATIENCE, |limit| limit.min(PATIENCE)));
@@ -198,6 +198,10 @@ impl Health {
         }));
         (databases, files)
     }
+}
+
+fn reached(settings: &Option<Result<Settings, Failure>>) -> Option<&Settings> {
+    settings.as_ref()?.as_ref().ok()
 }
 
 /// The letters of a run's id, which are enough to name it.

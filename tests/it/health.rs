@@ -41,13 +41,13 @@ fn newest(project: &TestProject, ending: &str) -> String {
 }
 
 #[test]
-fn a_fresh_backup_lacks_only_its_drill() {
+fn a_fresh_backup_is_well_and_a_database_without_one_is_not() {
     let project = with_days(&[10]);
-    assert_eq!(found(&project, &[]), ["warning never_drilled"]);
-    status(&project, &["--check"]).exits(3);
+    assert_eq!(found(&project, &[]), [""; 0]);
+    status(&project, &["--check"]).exits(0);
     let project =
         project.env("DB_NAME", "shop").env("DB_HOST", "127.0.0.1").env("DB_PORT", "1").env("DB_USER", "me");
-    assert_eq!(found(&project, &[]), ["critical no_backups", "warning never_drilled"]);
+    assert_eq!(found(&project, &[]), ["critical no_backups"]);
     let shown = status(&project, &["--check"]).exits(1).stdout;
     assert!(shown.contains("warning: not looked at: kept databases: "), "{shown}");
 }
@@ -55,22 +55,22 @@ fn a_fresh_backup_lacks_only_its_drill() {
 #[test]
 fn age_is_a_warning_and_then_critical() {
     let project = with_days(&[10]).env("LIFEBOAT_NOW", "2025-11-11T02:00:00+00:00");
-    assert_eq!(found(&project, &[]), ["warning never_drilled"]);
+    assert_eq!(found(&project, &[]), [""; 0]);
     let project = project.env("LIFEBOAT_NOW", "2025-11-11T02:00:01+00:00");
-    assert_eq!(found(&project, &[]), ["warning age", "warning never_drilled"]);
-    assert_eq!(found(&project, &["--max-age", "26h"]), ["warning never_drilled"]);
+    assert_eq!(found(&project, &[]), ["warning age"]);
+    assert_eq!(found(&project, &["--max-age", "26h"]), [""; 0]);
     let project = project.env("LIFEBOAT_NOW", "2025-11-12T02:00:01+00:00");
     assert_eq!(found(&project, &[])[0], "critical age");
     let project = project.env("LIFEBOAT_NOW", "2025-11-18T02:00:01+00:00");
     let late = found(&project, &["--max-age", "30d"]);
-    assert_eq!(late, ["warning verify_old", "warning never_drilled"]);
+    assert_eq!(late, ["warning verify_old"]);
 }
 
 #[test]
 fn a_tag_that_stops_is_noticed_while_another_goes_on() {
     let project = with_days(&[1, 2, 3, 4]).env("LIFEBOAT_NOW", MORNING);
     project.run(&["backup_config", "--tag", "hourly", "--retention", "300"]).exits(0);
-    assert_eq!(found(&project, &[]), ["warning late", "warning never_drilled"]);
+    assert_eq!(found(&project, &[]), ["warning late"]);
 }
 
 #[test]
@@ -83,14 +83,14 @@ fn a_backup_that_shrinks_or_takes_long_is_an_anomaly() {
     }
     let project = project.file("package.json", "{}\n").env("LIFEBOAT_NOW", MORNING);
     project.run(&["backup_config", "--tag", "daily"]).exits(0);
-    assert_eq!(found(&project, &[]), ["warning never_drilled", "warning size"]);
-    assert_eq!(found(&project, &["--max-change", "100"]), ["warning never_drilled"]);
+    assert_eq!(found(&project, &[]), ["warning size"]);
+    assert_eq!(found(&project, &["--max-change", "100"]), [""; 0]);
     let runs = project.names(".lifeboat/runs");
     let exit = project.at(format!(".lifeboat/runs/{}/exit.json", runs.last().unwrap()));
     let mut ended: Value = serde_json::from_str(&std::fs::read_to_string(&exit).unwrap()).unwrap();
     ended["millis"] = 600_000.into();
     std::fs::write(&exit, ended.to_string()).unwrap();
-    assert_eq!(found(&project, &[]), ["warning never_drilled", "warning size", "warning duration"]);
+    assert_eq!(found(&project, &[]), ["warning size", "warning duration"]);
 }
 
 /// Text that gzip cannot make small.
@@ -113,7 +113,7 @@ fn what_is_damaged_or_lost_is_critical() {
     bytes[middle] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     project.run(&["verify", "--all"]).exits(12);
-    assert_eq!(found(&project, &[]), ["critical not_intact", "critical run_failed", "warning never_drilled"]);
+    assert_eq!(found(&project, &[]), ["critical not_intact", "critical run_failed"]);
     std::fs::remove_file(&path).unwrap();
     let told = found(&project, &[]);
     assert_eq!(told[0], "critical lost", "{told:?}");
@@ -124,19 +124,19 @@ fn what_is_damaged_or_lost_is_critical() {
 fn failed_runs_count_until_they_are_made_good_and_then_as_failures() {
     let project = with_days(&[10]).playbook("nightly", "fail(\"no power\");\n");
     project.run(&["nightly"]).exits(1);
-    assert_eq!(found(&project, &[]), ["critical run_failed", "warning never_drilled"]);
+    assert_eq!(found(&project, &[]), ["critical run_failed"]);
     let project = project.playbook("nightly", "info(\"power\");\n");
     std::thread::sleep(std::time::Duration::from_millis(5));
     let project = project.env("LIFEBOAT_NOW", "2025-11-10T02:00:01+00:00");
     project.run(&["nightly"]).exits(0);
-    assert_eq!(found(&project, &[]), ["warning never_drilled", "warning failures"]);
+    assert_eq!(found(&project, &[]), ["warning failures"]);
 }
 
 #[test]
 fn leftovers_and_full_disks_are_told() {
     let project = with_days(&[10]);
     std::fs::write(project.at("backups/config/.a.tar.gz.20251109-020000-abcdef.part"), "x").unwrap();
-    assert_eq!(found(&project, &[]), ["warning never_drilled", "warning leftovers"]);
+    assert_eq!(found(&project, &[]), ["warning leftovers"]);
     let args = [&["status", "--json"], &HERE[..6], &["--min-free", "101"]].concat();
     let shown = project.run(&args).exits(0).stdout;
     assert!(shown.contains("\"code\": \"disk\""), "{shown}");
@@ -166,10 +166,13 @@ fn copies_on_one_disk_or_in_memory_are_not_two() {
 #[test]
 fn monitoring_always_gets_a_line_of_its_own_kind() {
     let project = with_days(&[10]);
-    let ran = status(&project, &["--nagios"]).exits(1);
-    assert!(ran.stdout.starts_with("BACKUP WARNING - "), "{}", ran.stdout);
+    let ran = status(&project, &["--nagios"]).exits(0);
+    assert!(ran.stdout.starts_with("BACKUP OK - "), "{}", ran.stdout);
     assert_eq!(ran.stdout.lines().count(), 1);
     assert!(ran.stdout.contains(" age'=0s;86400;172800;0 "), "{}", ran.stdout);
+    let project = project.env("LIFEBOAT_NOW", "2025-11-11T02:00:01+00:00");
+    status(&project, &["--nagios"]).exits(1);
+    status(&project, &["--check"]).exits(3);
     let project = project.env("LIFEBOAT_NOW", "2025-11-20T02:00:01+00:00");
     status(&project, &["--nagios"]).exits(2);
     for (args, env) in
@@ -185,7 +188,9 @@ fn monitoring_always_gets_a_line_of_its_own_kind() {
 fn the_playbook_warns_and_fails_and_does_not_find_itself() {
     let project = with_days(&[10]);
     let args = [&["health_check"], &HERE[..]].concat();
-    project.run(&args).exits(3).says("no drill ever restored one of its backups");
+    project.run(&args).exits(0).says("nothing is wrong");
+    let project = project.env("LIFEBOAT_NOW", "2025-11-11T03:00:00+00:00");
+    project.run(&args).exits(3).says("the newest backup is 25 h 0 min old (limit 24 h 0 min)");
     let project = project.env("LIFEBOAT_NOW", "2025-11-12T03:00:00+00:00");
     project.run(&args).exits(1).says("the backups are not as they should be");
     assert_eq!(found(&project, &[])[..1], ["critical age"]);
@@ -200,6 +205,7 @@ fn a_database_is_checked_too_and_its_drill_counts() {
     let source = sample_database("health");
     let project = TestProject::new().database(&source);
     project.run(&["backup_database", "--tag", "daily"]).exits(0);
+    assert_eq!(found(&project, &[]), ["warning never_drilled"]);
     project.run(&["drill", "restore", "--database", "--latest"]).exits(0);
     assert_eq!(found(&project, &[]), [""; 0]);
     assert!(status(&project, &[]).stdout.starts_with("OK: nothing is wrong; 1 source, newest backup "));

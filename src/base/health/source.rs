@@ -382,7 +382,8 @@ impl Judgement<'_> {
         }
         const DRILL: &str = "`lifeboat drill restore --database --config --latest` rehearses it; schedule `restore_test` monthly.";
         match drilled.map(|at| self.since(at)) {
-            None => self.add(
+            // A drill notes in a manifest only what it loaded into a database.
+            None if newest.content == Content::Sql => self.add(
                 warn,
                 Problem::NeverDrilled,
                 None,
@@ -394,7 +395,7 @@ impl Judgement<'_> {
                 let message = format!("the last drill was {} ago (limit {limit})", age(seconds));
                 self.add(warn, Problem::DrillOld, None, message, DRILL);
             }
-            Some(_) => {}
+            Some(_) | None => {}
         }
     }
 
