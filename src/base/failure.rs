@@ -56,6 +56,43 @@ impl Exit {
     }
 }
 
+/// The exit code of `status --nagios`, as monitoring plugins have it. It stands beside [`Exit`], not in it: no run ends so, and the
+/// numbers mean something else there. Monitoring that reads one for the other would take a usage error for a critical backup,
+/// so that with `--nagios` every failure, of the command line too, is `Unknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PluginExit {
+    /// Nothing is wrong.
+    Ok,
+    /// A person should look at it.
+    Warning,
+    /// Backups are missing, broken, or about to fail.
+    Critical,
+    /// It could not be looked at.
+    Unknown,
+}
+
+impl PluginExit {
+    /// The number that the process exits with.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+
+    /// The word that the plugin's line has for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
 /// What kind of failure it is; stable, for scripts and for monitoring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,6 +135,8 @@ pub enum Code {
     Http,
     /// An expectation of the playbook does not hold.
     Expectation,
+    /// The backups are not as they should be: what `health_check` found. Runs that end so are not failures of their own.
+    Unhealthy,
     /// The playbook called `fail`.
     Failed,
     /// The journal could not be written.
@@ -148,6 +187,7 @@ impl Code {
             Self::Terminated => "terminated",
             Self::Http => "http",
             Self::Expectation => "expectation",
+            Self::Unhealthy => "unhealthy",
             Self::Failed => "failed",
             Self::Journal => "journal",
             Self::Unknown => "unknown",

@@ -8,6 +8,7 @@ pub mod diagnostic;
 pub mod drill;
 pub mod event;
 pub mod failure;
+pub mod health;
 pub mod ids;
 pub mod notice;
 pub mod plan;

@@ -7,15 +7,12 @@ use crate::base::units;
 use crate::cli::global::Context;
 use crate::cli::report::counted;
 use crate::cli::screen::{Paint, columns};
+use crate::observe::health_check::usual;
 use crate::sys::env::Env;
 use crate::sys::fs;
 use crate::sys::store::{self, Found};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-
-/// Folders where the shipped playbooks put backups, and the variables that name others.
-const FOLDERS: [(&str, &str); 2] =
-    [("BACKUP_DIR", "backups/database"), ("CONFIG_BACKUP_DIR", "backups/config")];
 
 /// List backups, newest last
 ///
@@ -142,11 +139,6 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, Failure> {
         cx.screen.data(&table(&all, cx, cx.screen.out_paint));
     }
     Ok(Exit::Success)
-}
-
-/// The folders where backups usually go.
-pub fn usual(env: &Env) -> Vec<PathBuf> {
-    FOLDERS.iter().map(|(variable, dir)| PathBuf::from(env.value(variable).unwrap_or(dir))).collect()
 }
 
 fn table(all: &[Found], cx: &Context, paint: Paint) -> String {

@@ -10,6 +10,7 @@ use crate::cli::sinks::PlainSink;
 use crate::daemon::orders;
 use crate::daemon::service::{Pulse, Service, Woken, project_args, wakes};
 use crate::engine::alert::{self, Raised};
+use crate::engine::metrics;
 use crate::script::launch::tell_of_killed_runs;
 use crate::sys::host::Host;
 use crate::sys::http_server::{self, Page, Pages, SocketAddr};
@@ -120,6 +121,11 @@ fn pages(host: &Arc<Host>, pulse: &Arc<Pulse>) -> Pages {
                     if alive { (200, "ok\n") } else { (503, "the daemon does not look at its schedules\n") };
                 Some(Page { status, kind: TEXT, text: text.to_owned() })
             }
+            "/metrics" => Some(Page {
+                status: 200,
+                kind: "text/plain; version=0.0.4; charset=utf-8",
+                text: metrics::text(&host),
+            }),
             _ => None,
         }
     })

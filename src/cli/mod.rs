@@ -104,18 +104,34 @@ enum Command {
 
 /// Carries out a command line, the program's name first. Returns the exit code.
 pub fn main(args: Vec<OsString>) -> u8 {
-    match dispatch(&args) {
-        Ok(exit) => exit.code(),
-        Err(Stopped::Clap(error)) => {
+    let stopped = match dispatch(&args) {
+        Ok(exit) => return exit.code(),
+        Err(stopped) => stopped,
+    };
+    if is_for_nagios(&args)
+        && let Some(why) = stopped.why()
+    {
+        let (line, exit) = status::unknown_to_nagios(&why);
+        Screen::of_process(Color::Never, true).data(&line);
+        return exit.code();
+    }
+    match stopped {
+        Stopped::Plugin(exit) => exit.code(),
+        Stopped::Clap(error) => {
             // Nobody is left to tell when the stream is closed.
             let _ = error.print();
             u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code())
         }
-        Err(Stopped::Failure(failure)) => {
+        Stopped::Failure(failure) => {
             fail(&args, &failure);
             failure.code.exit().code()
         }
     }
+}
+
+/// Whether a monitoring system waits for the answer, which then has to be in its form whatever happens.
+fn is_for_nagios(args: &[OsString]) -> bool {
+    args.iter().any(|arg| arg == "status") && args.iter().any(|arg| arg == "--nagios")
 }
 
 fn dispatch(args: &[OsString]) -> Result<Exit, Stopped> {
@@ -133,7 +149,7 @@ fn dispatch(args: &[OsString]) -> Result<Exit, Stopped> {
         Some(Command::Lint(command)) => lint::run(command, &cx()?)?,
         Some(Command::History(command)) => history::run(command, &cx()?)?,
         Some(Command::Show(command)) => show::run(command, &cx()?)?,
-        Some(Command::Status(command)) => status::run(command, &cx()?)?,
+        Some(Command::Status(command)) => return status::run(command, &cx()?),
         Some(Command::Logs(command)) => logs::run(command, &cx()?)?,
         Some(Command::Alert(command)) => alert::run(command, &cx()?)?,
         Some(Command::Watch(command)) => return watch::run(command, &cli.global),

@@ -3,7 +3,7 @@
 use crate::base::diagnostic::did_you_mean;
 use crate::base::drill::Verdict;
 use crate::base::event::{Event, EventSink, Events, Mode, What};
-use crate::base::failure::{Code, Exit, Failure};
+use crate::base::failure::{Code, Exit, Failure, PluginExit};
 use crate::base::units;
 use crate::cli::global::{Context, Global, project_in};
 use crate::cli::plan::PlanSink;
@@ -87,6 +87,24 @@ pub enum Stopped {
     Failure(Box<Failure>),
     /// What clap prints: its errors, and help.
     Clap(clap::Error),
+    /// The verdict of a monitoring plugin, whose codes are not those of runs.
+    Plugin(PluginExit),
+}
+
+impl Stopped {
+    /// Why in one line; `None` if it is no error, such as help that was asked for.
+    pub fn why(&self) -> Option<String> {
+        match self {
+            Self::Failure(failure) => Some(failure.to_string()),
+            Self::Clap(error) if error.exit_code() == 0 => None,
+            Self::Clap(error) => {
+                let text = error.to_string();
+                let line = text.lines().next().unwrap_or_default();
+                Some(line.strip_prefix("error: ").unwrap_or(line).to_owned())
+            }
+            Self::Plugin(_) => None,
+        }
+    }
 }
 
 impl From<Failure> for Stopped {

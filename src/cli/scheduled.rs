@@ -13,6 +13,7 @@ use crate::cli::sinks::PlainSink;
 use crate::daemon::orders;
 use crate::daemon::turn::{Machine, Taken, Turn};
 use crate::engine::alert::{self, Raised};
+use crate::journal::slots;
 use crate::script::header::{Header, Schedule};
 use crate::script::library::Playbook;
 use crate::script::parameters::Given;
@@ -45,6 +46,9 @@ pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result
     }
     signals::cancel_on_signals(cancel.clone(), how.grace.unwrap_or_default(), cx.last_words())?;
     let host = cx.host_ended_by(&cancel)?;
+    // A schedule that the header has no longer is not missed.
+    let names: Vec<&str> = asked.header.schedule.iter().map(|schedule| schedule.name.as_str()).collect();
+    slots::forget_others(host.state(), &playbook.name, &names)?;
     let turn = Turn {
         state: host.state(),
         playbook: &playbook.name,

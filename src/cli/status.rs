@@ -1,48 +1,128 @@
-//! `lifeboat status`: what a person must know before trusting the backups, at a glance.
+//! `lifeboat status`: what a person must know before trusting the backups, at a glance; and the same for monitoring.
 
-use crate::base::backup::{Content, Source};
-use crate::base::failure::{Exit, Failure};
+mod nagios;
+mod table;
+
+use crate::base::failure::{Code, Exit, Failure, PluginExit};
+use crate::base::health::{Report, Severity, Terms};
 use crate::base::units;
-use crate::cli::backups::usual;
 use crate::cli::global::Context;
-use crate::cli::history::result;
-use crate::cli::screen::{Paint, columns};
-use crate::journal::drills::{self, DrillRecord};
-use crate::journal::reader::{self, RunState, RunSummary};
+use crate::cli::run::Stopped;
+use crate::engine::health::recorded;
+use crate::engine::metrics;
+use crate::journal::drills::DrillRecord;
+use crate::journal::reader::{RunState, RunSummary};
 use crate::observe::Observation;
-use crate::observe::kept::{Kept, KeptDatabase};
-use crate::observe::kept_files::{AskKeptFiles, KeptFiles};
+use crate::observe::health_check::{Checkup, Health};
+use crate::observe::kept::KeptDatabase;
+use crate::observe::kept_files::KeptFiles;
 use crate::sys::facts::{Facts, Reality};
 use crate::sys::host::Host;
-use crate::sys::postgres::mark::Kind;
-use crate::sys::postgres::settings::{Explicit, reach};
-use crate::sys::store::{self, Found};
 use chrono::{DateTime, FixedOffset};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Show the newest backups, runs that need a person, the newest drills, and what restores have kept
+/// Show how the backups fare: what is wrong and its remedy, sources, runs, drills, disks, and what restores have kept
 ///
-/// Kept databases are looked for on the server that the environment names; when it cannot be asked, that is said.
+/// Looked at, per source and tag: the newest backup and its age, size and duration against the median of those before (at
+/// least 3), the last verification, the last drill; further runs that failed, damaged and lost backups, disk space, what is
+/// left over, scheduled runs that were not made, and the copies of 3-2-1. Two backups on one disk are one copy; memory is none;
+/// production counts where it is known to lie (BACKUP_PRODUCTION_DIR); a copy is off-site if it is declared to be
+/// (`--offsite`, BACKUP_OFFSITE_DIRS) and does not lie on a disk of this place.
 ///
-/// With `--json`: an object with `backups` (`source`, `name`, `created`, `size`, `verified`, `drilled`), `runs` (as in
+/// The exit code is 0 whatever is found. With `--check` it is 1 when something is critical or could not be looked at, and 3 when
+/// there are warnings. With `--nagios` it is that of monitoring plugins: 0 ok, 1 warning, 2 critical, 3 unknown.
+///
+/// Kept databases are looked for on the server that the environment names, for 3 seconds; when it cannot be asked, that is said.
+///
+/// With `--json`: an object with `ok`, `status` (`ok`, `unknown`, `warning`, `critical`), `at`, `findings` (worst first:
+/// `severity`, `code`, `about`, `tag`, `message`, `hint`), `sources` (`source`, `identity`, `status`, `superseded`, `backups`,
+/// `damaged`, `newest` (`name`, `folder`, `created`, `age` in seconds, `size`, `verified`), `verified`, `drilled`, `copies` (`copies`,
+/// `storage`, `offsite`, `places`, `notes`), `tags` (`tag`, `backups`, `newest`, `usual_size`, `millis`, `usual_millis`, `verified`,
+/// `drilled`)), `playbooks` (`playbook`, `runs`, `failures`, `completion` in percent, `last`, `last_exit`, `last_millis`,
+/// `last_success`), `disks` (`folders`, `place`, `free`, `total`, `percent`), `missed` (`playbook`, `schedule`, `slot`, `why`), `runs` (as in
 /// `history`: those that failed or were killed and not made good since, or owe a clean-up), `drills` (`playbook`, `run`,
 /// `began`, `result`, `millis`, `at_least`, `params`), `kept` (`databases`: `name`, `kind`, `run`, `at`, `size`; `files`: `path`,
 /// `state`, `run`, `at`, `size`, `files`) and `unknown` (what could not be looked at, and why).
-#[derive(Debug, clap::Args)]
-pub struct Args {}
+///
+/// Codes of findings: `no_backups`, `age`, `late`, `not_intact`, `lost`, `incomplete`, `not_verified`, `verify_old`,
+/// `never_drilled`, `drill_old`, `drill_failed`, `size`, `duration`, `copies`, `run_failed`, `failures`, `stuck`,
+/// `owed_clean_up`, `missed`, `disk`, `leftovers`, `kept_old`, `unreadable`.
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// Folders of backups, relative to the project [default: as in `backups`]
+    #[arg(value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+    /// Age of a source's newest backup that is a warning; twice as old is critical [default: 24h]
+    #[arg(long, value_name = "AGE", value_parser = period)]
+    max_age: Option<Duration>,
+    /// Percent that size and duration may be off the median of those before [default: 50]
+    #[arg(long, value_name = "PERCENT")]
+    max_change: Option<u32>,
+    /// Percent of a disk with backups that should be free [default: 10]
+    #[arg(long, value_name = "PERCENT")]
+    min_free: Option<u32>,
+    /// Age of a source's last verification that is a warning [default: 7d]
+    #[arg(long, value_name = "AGE", value_parser = period)]
+    verify_age: Option<Duration>,
+    /// Age of a source's last drill that is a warning [default: 35d]
+    #[arg(long, value_name = "AGE", value_parser = period)]
+    drill_age: Option<Duration>,
+    /// How long what restores have kept may lie about [default: 7d]
+    #[arg(long, value_name = "AGE", value_parser = period)]
+    kept_age: Option<Duration>,
+    /// Days of runs that count [default: 7]
+    #[arg(long, value_name = "N")]
+    days: Option<u32>,
+    /// Copies on disks of their own, production among them [default: 3]
+    #[arg(long, value_name = "N")]
+    copies: Option<u32>,
+    /// Types of storage [default: 2]
+    #[arg(long, value_name = "N")]
+    storage: Option<u32>,
+    /// Copies off-site [default: 1]
+    #[arg(long, value_name = "N")]
+    offsite_copies: Option<u32>,
+    /// A folder of copies off-site, besides those that BACKUP_OFFSITE_DIRS names apart by `:`
+    #[arg(long, value_name = "DIR")]
+    offsite: Vec<PathBuf>,
+    /// Where the database server keeps its data, if that is on this machine [env: BACKUP_PRODUCTION_DIR]
+    #[arg(long, value_name = "DIR")]
+    production: Option<PathBuf>,
+    /// Exit with 1 when something is critical or unknown, with 3 when there are warnings
+    #[arg(long)]
+    check: bool,
+    /// One line for Nagios and its like, and their exit codes: 0 ok, 1 warning, 2 critical, 3 unknown
+    #[arg(long, conflicts_with_all = ["check", "prometheus"])]
+    nagios: bool,
+    /// The metrics for Prometheus, on the usual terms
+    #[arg(long, conflicts_with = "check")]
+    prometheus: bool,
+}
 
-/// The newest backup of one source.
-#[derive(Debug, Serialize)]
-struct Newest {
-    source: String,
-    name: String,
-    created: DateTime<FixedOffset>,
-    size: Option<u64>,
-    verified: Option<bool>,
-    drilled: Option<DateTime<FixedOffset>>,
+fn period(text: &str) -> Result<Duration, String> {
+    units::parse_duration(text).ok_or_else(|| "it is no duration such as `24h` or `7d`".to_owned())
+}
+
+impl Args {
+    fn terms(&self) -> Terms {
+        let usual = Terms::default();
+        Terms {
+            max_age: self.max_age.unwrap_or(usual.max_age),
+            max_change: self.max_change.unwrap_or(usual.max_change),
+            min_free: self.min_free.unwrap_or(usual.min_free),
+            verify_age: self.verify_age.unwrap_or(usual.verify_age),
+            drill_age: self.drill_age.unwrap_or(usual.drill_age),
+            kept_age: self.kept_age.unwrap_or(usual.kept_age),
+            days: self.days.unwrap_or(usual.days),
+            copies: self.copies.unwrap_or(usual.copies),
+            storage: self.storage.unwrap_or(usual.storage),
+            offsite: self.offsite_copies.unwrap_or(usual.offsite),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -76,9 +156,17 @@ struct AllKept<'a> {
     files: &'a [KeptFiles],
 }
 
+/// The contract of `--json`: the fields of the report, and what only this command shows.
 #[derive(Debug, Serialize)]
-struct Report<'a> {
-    backups: &'a [Newest],
+struct Document<'a> {
+    ok: bool,
+    status: Severity,
+    at: DateTime<FixedOffset>,
+    findings: &'a [crate::base::health::Finding],
+    sources: &'a [crate::base::health::SourceReport],
+    playbooks: &'a [crate::base::health::PlaybookReport],
+    disks: &'a [crate::base::health::DiskReport],
+    missed: &'a [crate::base::health::Missed],
     runs: Vec<crate::cli::history::RunRow<'a>>,
     drills: Vec<Drill<'a>>,
     kept: AllKept<'a>,
@@ -87,80 +175,58 @@ struct Report<'a> {
 
 /// Everything that is known.
 struct Status {
-    backups: Vec<Newest>,
+    report: Report,
     runs: Vec<RunSummary>,
     drills: Vec<DrillRecord>,
     databases: Vec<KeptDatabase>,
     files: Vec<KeptFiles>,
-    unknown: Vec<String>,
 }
 
 /// Shows the status.
-pub fn run(_: &Args, cx: &Context) -> Result<Exit, Failure> {
+pub fn run(args: &Args, cx: &Context) -> Result<Exit, Stopped> {
     let host = cx.host()?;
-    let mut unknown = Vec::new();
-    let mut found = Vec::new();
-    for dir in usual(&host.env()) {
-        found.extend(store::scan(&cx.project.join(dir))?);
+    if args.prometheus {
+        cx.screen.data(&metrics::text(&host));
+        return Ok(Exit::Success);
     }
-    let facts = Facts::new(host.clone(), Arc::new(Reality));
-    let databases = databases(&host, &facts).unwrap_or_else(|failure| {
-        unknown.push(format!("kept databases: {}", host.masker().mask(&failure.to_string())));
-        Vec::new()
-    });
-    let files = AskKeptFiles { dir: cx.project.clone() }.ask(&facts).map_or_else(
-        |failure| {
-            unknown.push(format!("kept files: {failure}"));
-            Vec::new()
-        },
-        |answer| answer.now().unwrap_or_default(),
-    );
-    let status = Status {
-        backups: newest(&found),
-        runs: open(&reader::list(&cx.state)?),
-        drills: drills::all(&cx.state)?,
-        databases,
-        files,
-        unknown,
-    };
+    let status = look(args, &host)?;
+    if args.nagios {
+        cx.screen.data(&nagios::line(&status.report));
+        return Err(Stopped::Plugin(nagios::exit(status.report.status)));
+    }
     if cx.global.json {
-        cx.screen.json(&status.report());
+        cx.screen.json(&status.document());
     } else {
         cx.screen.data(&status.told(&host, cx.screen.out_paint));
     }
-    Ok(Exit::Success)
+    Ok(match status.report.status {
+        Severity::Critical | Severity::Unknown if args.check => Exit::Failed,
+        Severity::Warning if args.check => Exit::Warnings,
+        _ => Exit::Success,
+    })
 }
 
-/// What is kept on the server that the environment names.
-fn databases(host: &Arc<Host>, facts: &Facts) -> Result<Vec<KeptDatabase>, Failure> {
-    let settings = reach(host, &Explicit::default())?;
-    Ok(Kept { settings }.ask(facts)?.now().unwrap_or_default())
+/// What monitoring is told when the status cannot even be asked for.
+pub fn unknown_to_nagios(why: &str) -> (String, PluginExit) {
+    (nagios::unknown(why), PluginExit::Unknown)
 }
 
-/// The newest backup of each source.
-fn newest(found: &[Found]) -> Vec<Newest> {
-    let mut newest: BTreeMap<String, &Found> = BTreeMap::new();
-    for one in found {
-        let source = match &one.backup.source {
-            Source::Database { name, .. } => format!("database {name}"),
-            Source::Tree { root, .. } => format!("tree {root}"),
-            Source::Named { name } if one.backup.content == Content::Sql => format!("database {name}"),
-            Source::Named { name } => name.clone(),
-        };
-        let entry = newest.entry(source).or_insert(one);
-        if (one.backup.created, &one.backup.name) > (entry.backup.created, &entry.backup.name) {
-            *entry = one;
-        }
-    }
-    let of = |(source, found): (String, &Found)| Newest {
-        source,
-        name: found.backup.name.clone(),
-        created: found.backup.created,
-        size: found.backup.size.as_now().copied(),
-        verified: found.backup.verified.as_now().copied().flatten(),
-        drilled: found.manifest.as_ref().and_then(|manifest| Some(manifest.drilled.as_ref()?.at)),
+fn look(args: &Args, host: &Arc<Host>) -> Result<Status, Failure> {
+    let facts = Facts::new(host.clone(), Arc::new(Reality));
+    let terms = args.terms();
+    let (history, runs, drills) = recorded(host.state(), facts.now().fixed_offset(), &terms);
+    let asked = Health {
+        dirs: args.dirs.clone(),
+        offsite: args.offsite.clone(),
+        production: args.production.clone(),
+        terms,
+        history,
+        offline: false,
     };
-    newest.into_iter().map(of).collect()
+    let Some(Checkup { report, databases, files }) = asked.ask(&facts)?.now() else {
+        return Err(Failure::new(Code::Internal, "the check-up has no answer"));
+    };
+    Ok(Status { report, runs: open(&runs), drills, databases, files })
 }
 
 /// Of runs, newest first, those that need a person: the newest of its playbook if that failed or was killed, and all that
@@ -170,106 +236,30 @@ fn open(runs: &[RunSummary]) -> Vec<RunSummary> {
     let needs = |run: &&RunSummary| {
         let is_newest = !run.is_drill && run.state != RunState::Running && seen.insert(run.playbook.clone());
         let went_well = matches!(run.state, RunState::Ended(Exit::Success | Exit::Warnings));
-        (is_newest && !went_well) || !run.owes.is_empty()
+        // What such a run found is shown as it is now.
+        let found_something = run.failure.as_ref().is_some_and(|failure| failure.code == Code::Unhealthy);
+        (is_newest && !went_well && !found_something) || !run.owes.is_empty()
     };
     runs.iter().filter(needs).cloned().collect()
 }
 
 impl Status {
-    fn report(&self) -> Report<'_> {
-        Report {
-            backups: &self.backups,
+    fn document(&self) -> Document<'_> {
+        let report = &self.report;
+        Document {
+            ok: report.ok,
+            status: report.status,
+            at: report.at,
+            findings: &report.findings,
+            sources: &report.sources,
+            playbooks: &report.playbooks,
+            disks: &report.disks,
+            missed: &report.missed,
             runs: self.runs.iter().map(Into::into).collect(),
             drills: self.drills.iter().map(Into::into).collect(),
             kept: AllKept { databases: &self.databases, files: &self.files },
-            unknown: &self.unknown,
+            unknown: &report.unknown,
         }
-    }
-
-    fn told(&self, host: &Host, paint: Paint) -> String {
-        let now = host.clock().now();
-        let mut text = String::new();
-        let mut section = |title: &str, rows: &[Vec<String>], otherwise: &str| {
-            text += &format!("{}\n", paint.heading(title));
-            match columns(rows) {
-                empty if empty.is_empty() => text += &format!("  {otherwise}\n"),
-                lines => lines.lines().for_each(|line| text += &format!("  {line}\n")),
-            }
-        };
-        let backups = self.backups.iter().map(|backup| {
-            vec![
-                backup.source.clone(),
-                backup.name.clone(),
-                age(now.fixed_offset(), backup.created),
-                backup.size.map(units::bytes).unwrap_or_default(),
-                match (backup.verified, backup.drilled) {
-                    (Some(false), _) => paint.error("NOT INTACT"),
-                    (Some(true), Some(_)) => paint.good("verified, drilled"),
-                    (Some(true), None) => paint.good("verified"),
-                    (None, _) => paint.warning("never verified"),
-                },
-            ]
-        });
-        section("Newest backups", &backups.collect::<Vec<_>>(), "none; `lifeboat backup_all` makes some");
-        let runs = self.runs.iter().map(|run| {
-            vec![
-                run.run.letters().to_owned(),
-                run.playbook.clone(),
-                run.began.map(|began| age(now.fixed_offset(), began)).unwrap_or_default(),
-                result(run, paint),
-                paint.hint(&format!("lifeboat resume {}", run.run.letters())),
-            ]
-        });
-        section("Runs that need you", &runs.collect::<Vec<_>>(), "none");
-        let drills = self.drills.iter().map(|drill| vec![drill.playbook.clone(), drill.told(now)]);
-        section(
-            "Drills",
-            &drills.collect::<Vec<_>>(),
-            "none; `lifeboat drill full_recovery` rehearses a recovery",
-        );
-        let databases = self.databases.iter().map(|kept| {
-            let what = if kept.kind == Kind::Kept { "database" } else { "left by an interrupted restore" };
-            kept_row(what, &kept.name, kept.size, kept.age, &kept.run)
-        });
-        let files = self
-            .files
-            .iter()
-            .map(|kept| kept_row("files", &host.shown(&kept.path), Some(kept.size), kept.age, &kept.run));
-        section(
-            "Kept by restores; `lifeboat cleanup` removes it",
-            &databases.chain(files).collect::<Vec<_>>(),
-            "nothing",
-        );
-        for unknown in &self.unknown {
-            text += &format!("{} not looked at: {unknown}\n", paint.warning("warning:"));
-        }
-        text
-    }
-}
-
-fn kept_row(what: &str, name: &str, size: Option<u64>, seconds: u64, run: &str) -> Vec<String> {
-    vec![
-        what.to_owned(),
-        name.to_owned(),
-        size.map(units::bytes).unwrap_or_default(),
-        format!("{} old", span(seconds)),
-        format!("by run {run}"),
-    ]
-}
-
-/// A span as people say it: nobody counts hours beyond two days.
-fn span(seconds: u64) -> String {
-    const DAY: u64 = 24 * 3600;
-    if seconds >= 2 * DAY {
-        return format!("{} days", seconds / DAY);
-    }
-    units::duration(Duration::from_secs(seconds))
-}
-
-fn age(now: DateTime<FixedOffset>, then: DateTime<FixedOffset>) -> String {
-    match u64::try_from((now - then).num_seconds()) {
-        Ok(seconds) => format!("{} ago", span(seconds)),
-        Err(_) => "in the future".to_owned(),
     }
 }
 
@@ -287,41 +277,164 @@ mod tests {
         dir
     }
 
+    /// The screen without the space of this machine's disk.
+    fn steady(text: &str) -> String {
+        let steady = |line: &str| match line.split_once(" % free ") {
+            Some(_) => "  (a disk)\n".to_owned(),
+            None => format!("{line}\n"),
+        };
+        text.lines().map(steady).collect()
+    }
+
     #[test]
     fn runs_that_need_a_person_are_named_and_what_cannot_be_asked_is_said() {
         let dir = project();
         let (cx, out, err) = test::context(dir.path(), Global::default());
-        assert_eq!(run(&Args {}, &cx), Ok(Exit::Success));
+        let args = Args { min_free: Some(0), ..Args::default() };
+        assert_eq!(run(&args, &cx).unwrap(), Exit::Success);
         expect![[r#"
+            CRITICAL: 2 critical; 0 sources, no backup
+            Problems
+              critical  there are no backups in `backups/database` and `backups/config`
+                        Make some with `lifeboat backup_all`, and schedule it; BACKUP_DIR and CONFIG_BACKUP_DIR name other folders.
+              critical  the last run of backup_database failed 2 days ago: cannot connect to `db1`: Connection refused
+                        `lifeboat show mmmmmm` tells more; mend it, then `lifeboat resume mmmmmm` or run it again.
             Newest backups
               none; `lifeboat backup_all` makes some
             Runs that need you
               mmmmmm  backup_database  2 days ago  failed (exit 1): cannot connect to `db1` (playbooks/p.rhai:1:3)  lifeboat resume mmmmmm
+            Runs of the last 7 days
+              backup_config    1 run   0 failed  100 % completed  2 days ago
+              backup_database  2 runs  2 failed  0 % completed    2 days ago
             Drills
               none; `lifeboat drill full_recovery` rehearses a recovery
+            Disks
+              (a disk)
             Kept by restores; `lifeboat cleanup` removes it
               nothing
             warning: not looked at: kept databases: no database is named: neither the playbook nor DB_NAME, DATABASE_URL, PGDATABASE or PGSERVICE says which one is meant
-        "#]].assert_eq(&out.text());
+        "#]].assert_eq(&steady(&out.text()));
         assert_eq!(err.text(), "");
+    }
+
+    /// Times without this machine's zone.
+    fn in_utc(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::String(text) => {
+                if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+                    *text = time.to_utc().to_rfc3339();
+                }
+            }
+            serde_json::Value::Array(list) => list.iter_mut().for_each(in_utc),
+            serde_json::Value::Object(map) => map.values_mut().for_each(in_utc),
+            _ => {}
+        }
     }
 
     #[test]
     fn json_is_the_documented_contract() {
         let dir = project();
         let (cx, out, _) = test::context(dir.path(), Global { json: true, ..Global::default() });
-        run(&Args {}, &cx).unwrap();
-        let json: serde_json::Value = serde_json::from_str(&out.text()).unwrap();
-        let runs: Vec<&str> =
-            json["runs"].as_array().unwrap().iter().map(|run| run["run"].as_str().unwrap()).collect();
-        assert_eq!(runs, ["20251110-020200-mmmmmm"]);
-        assert_eq!(json["kept"], serde_json::json!({ "databases": [], "files": [] }));
-        assert_eq!((&json["backups"], &json["drills"]), (&serde_json::json!([]), &serde_json::json!([])));
-        assert_eq!(
-            json["unknown"],
-            serde_json::json!([
+        let args = Args { min_free: Some(0), check: true, ..Args::default() };
+        assert_eq!(run(&args, &cx).unwrap(), Exit::Failed);
+        let mut json: serde_json::Value = serde_json::from_str(&out.text()).unwrap();
+        let disk = json["disks"].take();
+        let disk: Vec<&String> = disk[0].as_object().unwrap().keys().collect();
+        assert_eq!(disk, ["folders", "free", "percent", "place", "total"]);
+        json["runs"][0]["failure"].take();
+        in_utc(&mut json);
+        expect![[r#"
+            {
+              "at": "2025-11-12T14:02:00+00:00",
+              "disks": null,
+              "drills": [],
+              "findings": [
+                {
+                  "about": "",
+                  "code": "no_backups",
+                  "hint": "Make some with `lifeboat backup_all`, and schedule it; BACKUP_DIR and CONFIG_BACKUP_DIR name other folders.",
+                  "message": "there are no backups in `backups/database` and `backups/config`",
+                  "severity": "critical",
+                  "tag": null
+                },
+                {
+                  "about": "backup_database",
+                  "code": "run_failed",
+                  "hint": "`lifeboat show mmmmmm` tells more; mend it, then `lifeboat resume mmmmmm` or run it again.",
+                  "message": "the last run of backup_database failed 2 days ago: cannot connect to `db1`: Connection refused",
+                  "severity": "critical",
+                  "tag": null
+                }
+              ],
+              "kept": {
+                "databases": [],
+                "files": []
+              },
+              "missed": [],
+              "ok": false,
+              "playbooks": [
+                {
+                  "completion": 100,
+                  "failures": 0,
+                  "last": "2025-11-10T02:00:00+00:00",
+                  "last_exit": 0,
+                  "last_millis": 222000,
+                  "last_success": "2025-11-10T02:00:00+00:00",
+                  "playbook": "backup_config",
+                  "runs": 1
+                },
+                {
+                  "completion": 0,
+                  "failures": 2,
+                  "last": "2025-11-10T02:02:00+00:00",
+                  "last_exit": 1,
+                  "last_millis": 222000,
+                  "last_success": null,
+                  "playbook": "backup_database",
+                  "runs": 2
+                }
+              ],
+              "runs": [
+                {
+                  "began": "2025-11-10T02:02:00+00:00",
+                  "bytes": 0,
+                  "drill": null,
+                  "exit": 1,
+                  "failure": null,
+                  "is_drill": false,
+                  "millis": 222000,
+                  "notes": [],
+                  "owes": [],
+                  "playbook": "backup_database",
+                  "resumed": 0,
+                  "run": "20251110-020200-mmmmmm",
+                  "state": "ended",
+                  "warnings": [
+                    "Announce: cannot connect"
+                  ]
+                }
+              ],
+              "sources": [],
+              "status": "critical",
+              "unknown": [
                 "kept databases: no database is named: neither the playbook nor DB_NAME, DATABASE_URL, PGDATABASE or PGSERVICE says which one is meant"
-            ])
-        );
+              ]
+            }"#]].assert_eq(&serde_json::to_string_pretty(&json).unwrap());
+    }
+
+    #[test]
+    fn monitoring_gets_one_line_and_its_own_codes() {
+        let dir = project();
+        let (cx, out, _) = test::context(dir.path(), Global::default());
+        let args = Args { min_free: Some(0), nagios: true, ..Args::default() };
+        let stopped = run(&args, &cx).unwrap_err();
+        assert!(matches!(stopped, Stopped::Plugin(PluginExit::Critical)), "{stopped:?}");
+        let line = out.text();
+        let (line, failures) = line.split_once(" 'backups/database backups/config free'=").unwrap();
+        expect![
+            "BACKUP CRITICAL - there are no backups in `backups/database` and `backups/config` (and 1 more) |"
+        ]
+        .assert_eq(line);
+        assert!(failures.ends_with("%;0:;;0;100 'failures'=2;;;0\n"), "{failures}");
     }
 }

@@ -159,7 +159,7 @@ impl Watch<'_> {
                 self.say("nothing was run");
                 return match stopped {
                     Stopped::Failure(failure) => failure.code.exit(),
-                    Stopped::Clap(_) => Exit::Usage,
+                    Stopped::Clap(_) | Stopped::Plugin(_) => Exit::Usage,
                 };
             }
         };
@@ -304,6 +304,7 @@ impl Watch<'_> {
         screen.talk(&match stopped {
             Stopped::Failure(failure) => report::failure(failure, Gravity::Error, screen.err_paint, &source),
             Stopped::Clap(error) => error.to_string(),
+            Stopped::Plugin(_) => return,
         });
     }
 }

@@ -11,13 +11,14 @@ use crate::daemon::timer::{Job, Timer};
 use crate::daemon::watch::Notice;
 use crate::daemon::watch_set::WatchSet;
 use crate::daemon::watches::Watches;
+use crate::journal::slots;
 use crate::sys::env::Env;
 use crate::sys::host::Host;
 use crate::sys::notify_socket;
 use crate::sys::own_process::{Ended, OwnProcess};
 use crate::sys::state::schedule::DaemonLock;
 use chrono::{DateTime, Local, Utc};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -205,6 +206,12 @@ impl Service<'_> {
 impl State<'_> {
     /// Takes over schedules and watches.
     fn begin(&mut self, orders: Orders) -> Result<(), Failure> {
+        let playbooks: BTreeSet<&str> = orders.jobs.iter().map(|job| job.playbook.as_str()).collect();
+        for playbook in playbooks {
+            let of_playbook = orders.jobs.iter().filter(|job| job.playbook == playbook);
+            let names: Vec<&str> = of_playbook.map(|job| job.schedule.name.as_str()).collect();
+            slots::forget_others(self.service.host.state(), playbook, &names)?;
+        }
         self.timer = Timer::new(orders.jobs, self.service.host.state(), self.service.now())?;
         self.watches.lock().unwrap_or_else(PoisonError::into_inner).refresh(orders.watches)?;
         Ok(())

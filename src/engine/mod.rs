@@ -2,7 +2,9 @@
 
 pub mod alert;
 pub mod drill;
+pub mod health;
 pub mod injection;
+pub mod metrics;
 pub mod overlay;
 pub mod policy;
 pub mod resume;

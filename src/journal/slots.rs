@@ -9,12 +9,15 @@ use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
 use crate::base::schedule::{Passed, Timetable, Why};
 use crate::sys::state::schedule::{self as files, ScheduleLock};
-use chrono::{DateTime, FixedOffset};
+use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Version of the format that this build writes.
 const FORMAT: u32 = 1;
+/// An instant that is due for longer than this is missed if nobody has decided about it: jitter, queues and a starting machine
+/// take less.
+const LONG_DUE: TimeDelta = TimeDelta::minutes(30);
 
 /// What was decided last about a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,6 +163,46 @@ pub fn last(
     Ok(read(files::read_stamp(state, playbook, schedule)?.as_deref(), timetable))
 }
 
+/// Schedules whose newest instant nobody has decided about though it is long due, with that instant. One that has been silent for
+/// longer than a week and three of its intervals is taken for one that is gone.
+///
+/// # Errors
+/// If the marks cannot be read.
+pub fn silent(
+    state: &Path,
+    now: DateTime<FixedOffset>,
+) -> Result<Vec<(Stamp, DateTime<FixedOffset>)>, Failure> {
+    let stamps = files::stamps(state)?;
+    let read = stamps.iter().filter_map(|text| serde_json::from_str::<Stamp>(text).ok());
+    Ok(read.filter_map(|stamp| silence(&stamp, now).map(|slot| (stamp, slot))).collect())
+}
+
+fn silence(stamp: &Stamp, now: DateTime<FixedOffset>) -> Option<DateTime<FixedOffset>> {
+    let seconds = stamp.cron.split_whitespace().count() == 6;
+    let timetable = Timetable::new(&stamp.cron, seconds, stamp.zone.parse().ok()?).ok()?;
+    let newest = timetable.newest((now - LONG_DUE).with_timezone(&Utc))?.fixed();
+    if newest <= stamp.slot {
+        return None;
+    }
+    let first = timetable.after(stamp.slot.with_timezone(&Utc))?.fixed();
+    let interval = timetable.after(first.with_timezone(&Utc))?.fixed() - first;
+    (now - first <= TimeDelta::days(7) + interval * 3).then_some(newest)
+}
+
+/// Removes the marks of schedules that a playbook has no longer: `names` are those that it has.
+///
+/// # Errors
+/// If they cannot be read or removed.
+pub fn forget_others(state: &Path, playbook: &str, names: &[&str]) -> Result<(), Failure> {
+    for text in files::stamps(state)? {
+        let Ok(stamp) = serde_json::from_str::<Stamp>(&text) else { continue };
+        if stamp.playbook == playbook && !names.contains(&stamp.schedule.as_str()) {
+            files::remove_stamp(state, playbook, &stamp.schedule)?;
+        }
+    }
+    Ok(())
+}
+
 /// What cannot be read is as good as none: the schedule begins anew.
 fn read(text: Option<&str>, timetable: &Timetable) -> Option<DateTime<FixedOffset>> {
     let stamp: Stamp = serde_json::from_str(text?).ok()?;
@@ -225,6 +268,28 @@ mod tests {
         let over = Became::PassedOver { why: Why::Missed, first, count: 2, by: None };
         assert_eq!(found, [over, Became::Begun, Became::Ended { run, exit: Exit::Success }]);
         assert_eq!(decisions(dir.path(), at("2026-05-05T09:00:01Z")), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_schedule_that_nobody_starts_is_found_out_until_it_is_taken_for_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let daily = Timetable::new("0 2 * * *", false, Tz::UTC).unwrap();
+        let slot = at("2026-05-05T02:00:00Z");
+        Claim::take(dir.path(), "p", "daily").unwrap().unwrap().decide(&daily, slot, slot).unwrap();
+        let silent = |now: &str| {
+            let found = silent(dir.path(), at(now)).unwrap();
+            found.into_iter().map(|(stamp, slot)| (stamp.schedule, slot.to_rfc3339())).collect::<Vec<_>>()
+        };
+        assert_eq!(silent("2026-05-06T02:29:00Z"), []);
+        let missed = |slot: &str| vec![("daily".to_owned(), slot.to_owned())];
+        assert_eq!(silent("2026-05-06T02:30:00Z"), missed("2026-05-06T02:00:00+00:00"));
+        assert_eq!(silent("2026-05-15T12:00:00Z"), missed("2026-05-15T02:00:00+00:00"));
+        assert_eq!(silent("2026-05-17T12:00:00Z"), []);
+        forget_others(dir.path(), "q", &[]).unwrap();
+        forget_others(dir.path(), "p", &["daily"]).unwrap();
+        assert_eq!(silent("2026-05-06T02:30:00Z").len(), 1);
+        forget_others(dir.path(), "p", &["weekly"]).unwrap();
+        assert_eq!(silent("2026-05-06T02:30:00Z"), []);
     }
 
     #[test]

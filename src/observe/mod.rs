@@ -7,6 +7,7 @@ pub mod disk_space;
 pub mod estimate;
 pub mod exec;
 pub mod exists;
+pub mod health_check;
 pub mod http_get;
 pub mod inspect;
 pub mod kept;

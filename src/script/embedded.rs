@@ -7,7 +7,7 @@ macro_rules! table {
 }
 
 /// Playbooks by name.
-pub const PLAYBOOKS: &[(&str, &str)] = table!("playbooks": "backup_all", "backup_config", "backup_database", "cleanup", "demo", "full_recovery", "maintenance", "restore", "restore_test", "rollback", "rotate_backups", "verify_backups");
+pub const PLAYBOOKS: &[(&str, &str)] = table!("playbooks": "backup_all", "backup_config", "backup_database", "cleanup", "demo", "full_recovery", "health_check", "maintenance", "restore", "restore_test", "rollback", "rotate_backups", "verify_backups");
 
 /// Modules of the standard library by name, without `std/`.
 pub const MODULES: &[(&str, &str)] = table!("stdlib": "backup", "maintenance", "recovery", "restore_checks", "restore_report", "restore_testing");

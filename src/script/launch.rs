@@ -2,7 +2,7 @@
 //!
 //! Lint, parameters, policy, session, journal, run, alert, end: in this order, for commands, schedules and watches alike.
 
-use crate::base::event::{Event, EventSink, Events, Mode, What};
+use crate::base::event::{Event, EventSink, Events, Level, Mode, What};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
 use crate::base::resume::Resuming;
@@ -10,6 +10,7 @@ use crate::base::schedule::Scheduled;
 use crate::base::units;
 use crate::engine::alert;
 use crate::engine::injection::Injection;
+use crate::engine::metrics;
 use crate::engine::policy::Policy;
 use crate::engine::resume::Past;
 use crate::engine::session::{LiveRun, Session};
@@ -153,6 +154,9 @@ pub fn launch(host: &Arc<Host>, launch: Launch<'_>) -> Landed {
         Mode::Live => live(host, &launch, &program, policy(), (&header, &values), &run, resumed),
         Mode::Drill => rehearse::drill(host, &launch, &program, &header, &values, &run),
     };
+    if launch.mode != Mode::DryRun {
+        measure(host, &launch);
+    }
     match result {
         Err(failure) => refused(failure, findings),
         Ok((exit, failure)) => {
@@ -211,6 +215,16 @@ fn live(
             Ok(ended)
         }
         (Err(failure), None) => Err(failure),
+    }
+}
+
+/// Writes the metrics, if somebody wants them. The run is over, so that what fails here fails nothing.
+fn measure(host: &Arc<Host>, launch: &Launch<'_>) {
+    // Its record has ended; whoever watches may still be told.
+    host.listen(Arc::new(Fan(launch.sinks.clone())));
+    if let Err(failure) = metrics::write(host) {
+        let hint = failure.hints.first().map_or_else(String::new, |hint| format!(". {hint}"));
+        host.emit(What::Log { level: Level::Warn, message: format!("{failure}{hint}") });
     }
 }
 

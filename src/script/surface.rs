@@ -10,7 +10,7 @@ pub const FAMILIES: [(&str, &[&str]); 10] = [
     ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
     (
         "Keeping and checking",
-        &["verify", "rotate", "backups", "latest", "inspect", "restore", "extract", "copy"],
+        &["verify", "rotate", "backups", "latest", "inspect", "health_check", "restore", "extract", "copy"],
     ),
     (
         "Databases",

@@ -269,6 +269,18 @@ pub fn replace(path: &Path, content: &[u8], run: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Replaces the content of `path` atomically with what everybody may read; the new file is 0644.
+pub fn replace_readable(path: &Path, content: &[u8], name: &str) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut staged = stage(path, name)?;
+    let readable = std::fs::Permissions::from_mode(0o644);
+    let written = staged.file.write_all(content).and_then(|()| staged.file.set_permissions(readable));
+    written.map_err(|error| Failure::io("write", path, &error))?;
+    std::fs::rename(&staged.staged, path).map_err(|error| Failure::io("replace", path, &error))?;
+    staged.published = true;
+    Ok(())
+}
+
 /// Takes a file's final name away: it becomes a leftover of `run`. `None` if it is gone already.
 pub fn hide(path: &Path, run: &str) -> Result<Option<PathBuf>, Failure> {
     let (dir, name) = split(path)?;

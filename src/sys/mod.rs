@@ -29,6 +29,7 @@ pub mod scripted_server;
 pub mod signals;
 pub mod snapshot;
 pub mod state;
+pub mod storage;
 pub mod store;
 pub mod stream;
 pub mod tree;

@@ -139,7 +139,7 @@ fn the_latest_of_both_is_restored() {
     let status = project.run(&["status", "--json"]).exits(0).stdout;
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["kept"]["databases"].as_array().unwrap().len(), 1, "{status}");
-    assert_eq!(status["backups"].as_array().unwrap().len(), 2, "{status}");
+    assert_eq!(status["sources"].as_array().unwrap().len(), 2, "{status}");
     assert_eq!(status["unknown"], serde_json::json!([]));
 
     project.run(&["rollback", "latest", "--yes"]).exits(0);

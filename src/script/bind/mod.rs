@@ -30,6 +30,7 @@ pub mod command;
 pub mod control;
 pub mod database;
 pub mod files;
+pub mod health;
 pub mod rollback;
 pub mod tasks;
 pub mod text;
@@ -61,6 +62,7 @@ pub fn register(engine: &mut Engine) {
     control::register(engine);
     database::register(engine);
     files::register(engine);
+    health::register(engine);
     rollback::register(engine);
     tasks::register(engine);
     text::register(engine);
@@ -71,8 +73,15 @@ pub fn register(engine: &mut Engine) {
 
 /// Options of functions, each by the struct that its binding reads.
 pub fn options() -> Vec<Options> {
-    [backup::options(), command::options(), database::options(), files::options(), rollback::options()]
-        .concat()
+    [
+        backup::options(),
+        command::options(),
+        database::options(),
+        files::options(),
+        health::options(),
+        rollback::options(),
+    ]
+    .concat()
 }
 
 /// Hands an action to the session: its output, or what a dry run knows of it.

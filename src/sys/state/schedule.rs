@@ -77,6 +77,25 @@ pub fn read_stamp(state: &Path, playbook: &str, schedule: &str) -> Result<Option
     read_text(&state.join(FOLDER).join(format!("{}.json", name_of(playbook, schedule))))
 }
 
+/// What was decided last about each schedule, as it was written.
+pub fn stamps(state: &Path) -> Result<Vec<String>, Failure> {
+    let dir = state.join(FOLDER);
+    let names = fs::file_names(&dir)?;
+    let texts = names.iter().filter(|name| name.ends_with(".json") && !name.starts_with('.'));
+    Ok(texts.filter_map(|name| read_text(&dir.join(name)).ok().flatten()).collect())
+}
+
+/// Removes what was decided last about a schedule that is there no longer.
+pub fn remove_stamp(state: &Path, playbook: &str, schedule: &str) -> Result<(), Failure> {
+    let path = state.join(FOLDER).join(format!("{}.json", name_of(playbook, schedule)));
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::io("remove", &path, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Appends lines to the record of decisions, which stays bounded.
 pub fn append_decisions(state: &Path, lines: &str) -> Result<(), Failure> {
     let path = state.join(FOLDER).join(DECISIONS);

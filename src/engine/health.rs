@@ -1,0 +1,116 @@
+//! The check-up of the backups: what the journal tells, put beside what the folders do.
+
+use crate::base::failure::{Code, Failure};
+use crate::base::health::{Drilled, Missed, NotSeen, Ran, RanState, Terms};
+use crate::journal::drills::{self, DrillRecord};
+use crate::journal::reader::{self, RunState, RunSummary};
+use crate::journal::slots::{self, Became};
+use crate::observe::Observation;
+use crate::observe::health_check::{Checkup, Health, History};
+use crate::sys::facts::{Facts, Reality};
+use crate::sys::host::Host;
+use chrono::{DateTime, FixedOffset, TimeDelta};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What the record of runs in `state` tells, and the runs and drills themselves.
+pub fn recorded(
+    state: &Path,
+    now: DateTime<FixedOffset>,
+    terms: &Terms,
+) -> (History, Vec<RunSummary>, Vec<DrillRecord>) {
+    let mut unknown = Vec::new();
+    let mut note = |what: &str, failure: &Failure| {
+        unknown.push(NotSeen { what: format!("{what}: {failure}"), matters: true });
+    };
+    let runs = reader::list(state).unwrap_or_else(|failure| {
+        note("runs", &failure);
+        Vec::new()
+    });
+    let drills = drills::all(state).unwrap_or_else(|failure| {
+        note("drills", &failure);
+        Vec::new()
+    });
+    let since = now - TimeDelta::days(i64::from(terms.days));
+    let missed = missed(state, since, now).unwrap_or_else(|failure| {
+        note("schedules", &failure);
+        Vec::new()
+    });
+    let history = History {
+        runs: runs.iter().map(ran).collect(),
+        drills: drills.iter().map(drilled).collect(),
+        missed,
+        unknown,
+    };
+    (history, runs, drills)
+}
+
+/// Scheduled runs that were not made since then: those that somebody left out, and those of which nobody knows.
+///
+/// # Errors
+/// If the record of schedules cannot be read.
+fn missed(
+    state: &Path,
+    since: DateTime<FixedOffset>,
+    now: DateTime<FixedOffset>,
+) -> Result<Vec<Missed>, Failure> {
+    let left_out = slots::decisions(state, since)?.into_iter().filter_map(|decision| match decision.what {
+        Became::PassedOver { why, .. } => Some(Missed {
+            playbook: decision.playbook,
+            schedule: decision.schedule,
+            slot: decision.slot,
+            why: why.words().to_owned(),
+        }),
+        Became::Begun | Became::Ended { .. } => None,
+    });
+    let silent = slots::silent(state, now)?.into_iter().map(|(stamp, slot)| Missed {
+        playbook: stamp.playbook,
+        schedule: stamp.schedule,
+        slot,
+        why: "nothing has started it: is the daemon, cron or the timer still there?".to_owned(),
+    });
+    Ok(left_out.chain(silent).collect())
+}
+
+fn ran(run: &RunSummary) -> Ran {
+    Ran {
+        run: run.run.to_string(),
+        letters: run.run.letters().to_owned(),
+        playbook: run.playbook.clone(),
+        began: run.began,
+        state: match run.state {
+            RunState::Running => RanState::Running,
+            RunState::Killed => RanState::Killed,
+            RunState::Ended(exit) => RanState::Ended(exit),
+        },
+        millis: run.millis,
+        warnings: run.warnings.len(),
+        failure: run.failure.as_ref().map(|failure| (failure.code, failure.to_string())),
+        is_drill: run.is_drill,
+        owes: !run.owes.is_empty(),
+        is_resumed: run.resumed > 0,
+    }
+}
+
+fn drilled(record: &DrillRecord) -> Drilled {
+    Drilled {
+        playbook: record.playbook.clone(),
+        began: record.began,
+        result: record.verdict.result,
+        millis: record.verdict.millis,
+    }
+}
+
+/// A check-up of the usual folders on the usual terms, which asks no server: what is fit to be done often.
+///
+/// # Errors
+/// Of what cannot even be asked; what cannot be looked at stands in the report.
+pub fn quick(host: &Arc<Host>) -> Result<(Checkup, Vec<DrillRecord>), Failure> {
+    let terms = Terms::default();
+    let now = host.clock().now().fixed_offset();
+    let (history, _, drills) = recorded(host.state(), now, &terms);
+    let facts = Facts::new(host.clone(), Arc::new(Reality));
+    let asked = Health { terms, history, offline: true, ..Health::default() }.ask(&facts)?;
+    let checkup = asked.now().ok_or_else(|| Failure::new(Code::Internal, "the check-up has no answer"))?;
+    Ok((checkup, drills))
+}
