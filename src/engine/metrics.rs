@@ -2,7 +2,7 @@
 //!
 //! Names follow <https://prometheus.io/docs/practices/naming/>, the text the exposition format 0.0.4. Times are timestamps, so
 //! that a file that is not written any more is seen to grow old. There are no counters: the journal forgets, and a counter
-//! must not fall. How many runs there were is a gauge over the last days, and says so in its name.
+//! must not fall. How many runs there were is a gauge over the last 7 days; its help says so, since a name with `days` is no base unit.
 
 use crate::base::failure::{Code, Failure};
 use crate::base::health::{Report, Severity};
@@ -46,8 +46,8 @@ const METRICS: [(&str, &str); 24] = [
     ),
     ("lifeboat_run_last_duration_seconds", "Duration of the newest run of a playbook."),
     ("lifeboat_run_last_exit_code", "Exit code of the newest run of a playbook; 137 if it was killed."),
-    ("lifeboat_runs_last_7_days", "Runs of a playbook that ended in the last 7 days."),
-    ("lifeboat_run_failures_last_7_days", "Runs of a playbook that failed in the last 7 days."),
+    ("lifeboat_runs_recent", "Runs of a playbook that ended in the last 7 days."),
+    ("lifeboat_run_failures_recent", "Runs of a playbook that failed in the last 7 days."),
     ("lifeboat_drill_last_timestamp_seconds", "When the newest drill of a playbook began."),
     ("lifeboat_drill_last_recovery_seconds", "Recovery time that the newest drill of a playbook measured."),
     ("lifeboat_disk_free_bytes", "Bytes that are free where backups are."),
@@ -122,8 +122,8 @@ pub fn render(report: &Report, drills: &[DrillRecord]) -> String {
     }
     for playbook in &report.playbooks {
         let of = [("playbook", playbook.playbook.as_str())];
-        samples.add("lifeboat_runs_last_7_days", &of, playbook.runs);
-        samples.add("lifeboat_run_failures_last_7_days", &of, playbook.failures);
+        samples.add("lifeboat_runs_recent", &of, playbook.runs);
+        samples.add("lifeboat_run_failures_recent", &of, playbook.failures);
         samples.time("lifeboat_run_last_success_timestamp_seconds", &of, playbook.last_success);
         if playbook.last.is_some() {
             samples.time("lifeboat_run_last_timestamp_seconds", &of, playbook.last);

@@ -82,7 +82,7 @@ fn every_run_replaces_the_file() {
     let project = project.playbook("broken", "fail(\"x\");\n");
     project.run(&["broken"]).exits(1);
     let samples = read(&std::fs::read_to_string(&file).unwrap());
-    assert_eq!(samples[r#"lifeboat_run_failures_last_7_days{playbook="broken"}"#], 1.0);
+    assert_eq!(samples[r#"lifeboat_run_failures_recent{playbook="broken"}"#], 1.0);
     assert_eq!(samples["lifeboat_health_status"], 2.0);
     std::fs::remove_file(&file).unwrap();
     project.run(&["rotate_backups", "--dry-run"]).exits(0);
