@@ -294,11 +294,18 @@ fn systemd_is_told_and_health_is_served() {
     hear("READY=1");
     let said = daemon.all();
     let address = said.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    let ask = |path: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    };
+    assert_eq!(ask("/healthz"), "ok\n");
+    let metrics = ask("/metrics");
+    assert!(metrics.contains("\nlifeboat_build_info{version=\""), "{metrics}");
+    assert!(metrics.contains("\n# TYPE lifeboat_health_status gauge\n"), "{metrics}");
     daemon.signal("-TERM");
     hear("STOPPING=1\nSTATUS=ends");
     assert_eq!(daemon.ended().0, Some(0));

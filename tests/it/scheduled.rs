@@ -2,6 +2,7 @@
 
 use crate::aftermath::{nobody_survives, wait_for};
 use crate::project::TestProject;
+use crate::receiver::Receiver;
 use expect_test::expect;
 use lifeboat::base::event::What;
 use lifeboat::base::schedule::Why;
@@ -88,18 +89,49 @@ fn an_instant_runs_once_and_is_the_time_of_its_run() {
 
 #[test]
 fn what_was_missed_is_made_up_for_once_and_told() {
-    let project = project("", SAVE, "2026-05-05T02:00:30Z");
+    let receiver = Receiver::new();
+    let project = project("", SAVE, "2026-05-05T02:00:30Z").env("BACKUP_WEBHOOK_URL", receiver.url());
     project.run(&RUN).exits(0);
     let project = project.env("LIFEBOAT_NOW", "2026-05-08T09:00:00Z");
     let ran = project.run(&RUN).exits(0);
-    let told = ran.stderr.lines().last().unwrap();
+    let told = ran.stderr.lines().last().unwrap().strip_prefix("warning: ").unwrap();
     assert_eq!(
         told,
-        "warning: p of 2026-05-06 02:00 +00:00 to 2026-05-07 02:00 +00:00 (2 times) was not run: nothing was there to \
+        "p of 2026-05-06 02:00 +00:00 to 2026-05-07 02:00 +00:00 (2 times) was not run: nothing was there to \
          start it; a later one was run"
     );
     assert!(project.at("backups/x_20260508_020000").exists());
     assert_eq!(passed(&project), [("05-07 02:00".to_owned(), Why::Missed, 2)]);
+    let alert =
+        serde_json::json!({"status": "warning", "message": told, "timestamp": "2026-05-08T09:00:00+00:00"});
+    assert_eq!(receiver.bodies(), [alert]);
+    let status = missed_of(&project);
+    assert_eq!(
+        status,
+        [("p", "0 2 * * *", "2026-05-07T02:00:00Z", "nothing was there to start it; a later one was run")]
+            .map(|(playbook, schedule, slot, why)| serde_json::json!({"playbook": playbook, "schedule": schedule, "slot": slot, "why": why}))
+    );
+}
+
+/// The scheduled runs that `status` says were not made.
+fn missed_of(project: &TestProject) -> Vec<serde_json::Value> {
+    let json: serde_json::Value = serde_json::from_str(&project.run(&["status", "--json"]).stdout).unwrap();
+    json["missed"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_schedule_that_nothing_starts_any_more_is_told_by_the_status() {
+    let project = project("", SAVE, "2026-05-05T02:00:30Z");
+    project.run(&RUN).exits(0);
+    assert_eq!(missed_of(&project), [serde_json::Value::Null; 0]);
+    let project = project.env("LIFEBOAT_NOW", "2026-05-06T03:00:00Z");
+    let missed = missed_of(&project);
+    assert_eq!(missed[0]["slot"], "2026-05-06T02:00:00Z");
+    assert_eq!(missed[0]["why"], "nothing has started it: is the daemon, cron or the timer still there?");
+    // A schedule that is taken out of the header is not missed.
+    std::fs::write(project.at("playbooks/p.rhai"), playbook(", name: \"daily\"", SAVE)).unwrap();
+    project.run(&["run", "--scheduled", "daily", "p"]).exits(0);
+    assert_eq!(missed_of(&project), [serde_json::Value::Null; 0]);
 }
 
 #[test]
@@ -152,7 +184,8 @@ fn a_mistyped_schedule_is_told_what_there_is() {
 
 #[test]
 fn a_run_that_goes_on_is_not_overtaken() {
-    let project = project("", SLOW, "2026-05-05T02:00:30Z");
+    let receiver = Receiver::new();
+    let project = project("", SLOW, "2026-05-05T02:00:30Z").env("BACKUP_WEBHOOK_URL", receiver.url());
     let first = begin(&project, &RUN);
     let project = project.env("LIFEBOAT_NOW", "2026-05-06T02:00:00Z");
     let ran = project.run(&RUN).exits(11);
@@ -164,6 +197,9 @@ fn a_run_that_goes_on_is_not_overtaken() {
         )
     );
     assert_eq!(passed(&project), [("05-06 02:00".to_owned(), Why::Overlapped, 1)]);
+    let message = ran.stderr.trim_end().strip_prefix("warning: ").unwrap();
+    let alert = serde_json::json!({"status": "warning", "message": message, "timestamp": "2026-05-06T02:00:00+00:00"});
+    assert_eq!(receiver.bodies(), [alert]);
     std::fs::write(project.at("go"), "").unwrap();
     assert_eq!(ended(first).0, Some(0));
     // The instant is decided: it does not run later.
