@@ -1,6 +1,7 @@
 //! Layer 0: values without effects, shared by every other layer.
 
 pub mod backup;
+pub mod calendar;
 pub mod cancel;
 pub mod confirm;
 pub mod diagnostic;

@@ -262,6 +262,17 @@ pub fn replace(path: &Path, content: &[u8], run: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Replaces the content of `path` as [`replace`] does, for a file that every user may read, and makes the folders above it.
+pub fn replace_readable(path: &Path, content: &[u8], run: &str) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(|error| Failure::io("create the folder", dir, &error))?;
+    }
+    replace(path, content, run)?;
+    let readable = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(path, readable).map_err(|error| Failure::io("change the mode of", path, &error))
+}
+
 /// Takes a file's final name away: it becomes a leftover of `run`. `None` if it is gone already.
 pub fn hide(path: &Path, run: &str) -> Result<Option<PathBuf>, Failure> {
     let (dir, name) = split(path)?;

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod content;
+pub mod crontab;
 pub mod effects;
 pub mod env;
 pub mod exec;
