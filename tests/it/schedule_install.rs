@@ -184,11 +184,11 @@ fn units_are_installed_changed_and_removed() {
         restart lifeboat-app-p-daily.timer
         enable lifeboat-app-p-daily.timer
         start lifeboat-app-p-daily.timer
-        disable --now lifeboat-app-p-daily.timer lifeboat-app-p-daily.service lifeboat-app-p-daily.timer
+        disable --now lifeboat-app-p-daily.timer
         daemon-reload
         enable lifeboat-app-p-nightly.timer
         restart lifeboat-app-p-nightly.timer
-        disable --now lifeboat-app-p-nightly.timer lifeboat-app-p-nightly.service lifeboat-app-p-nightly.timer
+        disable --now lifeboat-app-p-nightly.timer
         daemon-reload
         enable lifeboat-app.service
         restart lifeboat-app.service
@@ -227,7 +227,7 @@ fn another_user_gets_units_of_their_own() {
     let project = project();
     let home = project.path().to_path_buf();
     let install = ["--yes", "schedule", "install", "systemd", "--no-enable", "--name", "app"];
-    project.run_as_nobody(&install).exits(0);
+    project.run_as_nobody(&install).exits(0).says("`loginctl enable-linger` lets them run always");
     let service = home.join(".config/systemd/user/lifeboat-app-p-daily.service");
     let text = std::fs::read_to_string(&service).unwrap();
     assert!(text.contains("NoNewPrivileges=yes") && !text.contains("ReadWritePaths"), "{text}");

@@ -238,16 +238,18 @@ fn change_units(site: &Site, place: &Place, exported: &Export, cx: &Context) -> 
         let path = place.dir.join(&name);
         if let Some(old) = fs::read_text(&path)?.filter(|old| is_of(old, site)) {
             changes.extend(Change::of(&path.display().to_string(), Some(&old), None));
-            gone.push(name);
+            // A run that goes on may end: only what starts by itself is stopped.
+            if starts_by_itself(&old) {
+                gone.push(name);
+            }
         }
     }
     let has_changes = !changes.is_empty();
     let agreed = agreed(changes, "change these units", cx)?;
     let is_dry = agreed.is_dry;
     if !is_dry && place.enables && !gone.is_empty() {
-        let timers = gone.iter().filter(|name| name.ends_with(".timer"));
-        let first: Vec<&str> = timers.chain(&gone).map(String::as_str).collect();
-        systemctl(&[&["disable", "--now"], &first[..]].concat(), place, cx)?;
+        let names: Vec<&str> = gone.iter().map(String::as_str).collect();
+        systemctl(&[&["disable", "--now"], &names[..]].concat(), place, cx)?;
     }
     agreed.make(cx, |change| match &change.new {
         Some(text) => fs::replace_readable(Path::new(&change.path), text.as_bytes(), "schedule"),
@@ -260,12 +262,17 @@ fn change_units(site: &Site, place: &Place, exported: &Export, cx: &Context) -> 
         // systemd makes the log, and not its folder.
         fs::create_dir(&cx.project.join("logs"))?;
     }
+    if place.is_of_user && has_changes && !wanted.is_empty() && !cx.global.quiet && !cx.global.json {
+        cx.screen.talk(
+            "this user's units run while they are logged in; `loginctl enable-linger` lets them run always\n",
+        );
+    }
     if place.enables {
         if has_changes {
             systemctl(&["daemon-reload"], place, cx)?;
         }
         let begun: Vec<&str> =
-            wanted.iter().filter(|(_, text)| text.contains("\n[Install]\n")).map(|(name, _)| *name).collect();
+            wanted.iter().filter(|(_, text)| starts_by_itself(text)).map(|(name, _)| *name).collect();
         if !begun.is_empty() {
             systemctl(&[&["enable"], &begun[..]].concat(), place, cx)?;
             // A unit that runs takes what is new only from its next start on.
@@ -278,6 +285,11 @@ fn change_units(site: &Site, place: &Place, exported: &Export, cx: &Context) -> 
 /// Whether a unit is one of this project.
 fn is_of(unit: &str, site: &Site) -> bool {
     unit.lines().next() == Some(mark(site).as_str())
+}
+
+/// Whether a unit is one that is enabled, and not one that a timer starts.
+fn starts_by_itself(unit: &str) -> bool {
+    unit.contains("\n[Install]\n")
 }
 
 fn systemctl(args: &[&str], place: &Place, cx: &Context) -> Result<(), Failure> {

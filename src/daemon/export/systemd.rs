@@ -192,8 +192,9 @@ fn command(site: &Site, words: &[String]) -> String {
 /// Who runs it, where, what it may write, and where its output goes.
 fn surroundings(site: &Site, whose: &For, outside: &[PathBuf]) -> String {
     let mut text = String::new();
-    if let For::System(Some(user)) = whose {
-        let _ = writeln!(text, "User={user}");
+    if let For::System(user) = whose {
+        // Root is named too, since systemd sets HOME, where `.pgpass` is looked for, only where a user is named.
+        let _ = writeln!(text, "User={}", specified(user.as_deref().unwrap_or("root")));
     }
     let project = specified(&site.project);
     let _ = writeln!(text, "WorkingDirectory={project}");

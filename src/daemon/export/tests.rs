@@ -228,6 +228,7 @@ fn the_daemon_is_one_service() {
         ExecReload=/bin/kill -HUP $MAINPID
         KillMode=mixed
         TimeoutStopSec=300
+        User=root
         WorkingDirectory=/srv/my shop
         StandardOutput=append:/srv/my shop/logs/systemd-backup.log
         StandardError=append:/srv/my shop/logs/systemd-backup.log

@@ -66,8 +66,8 @@ fn schedules_become_lines_of_a_crontab() {
         warning: the schedule `0 3 * * 0` of `backup_database` is in Europe/Berlin, and this machine is in UTC: not every cron knows `CRON_TZ`
            ——▶ playbooks/backup_database.rhai:21:9
            │
-        21 │ 
-           │ ^
+        21 │         #{ cron: "0 3 * * 0", tz: "Europe/Berlin",
+           │         ^
         hint: cronie keeps the hour. Debian's cron knocks at that hour of this machine, so that each run begins late, up to a day: use `lifeboat schedule install systemd` or `lifeboat daemon` there.
     "#]].assert_eq(&err);
 }
