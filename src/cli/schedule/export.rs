@@ -8,6 +8,7 @@ use crate::daemon::export::ofelia::Container;
 use crate::daemon::export::systemd::{self, For};
 use crate::daemon::export::{Export, Job, Site, cron, jobs, kubernetes, ofelia};
 use crate::script::library::Library;
+use crate::sys::env::Env;
 use crate::sys::host::Host;
 use crate::sys::{clock, program};
 use chrono::Utc;
@@ -75,7 +76,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, Failure> {
 }
 
 fn export(args: &Args, library: &Library, program: &Path, here: Tz, cx: &Context) -> Result<Exit, Failure> {
-    let (jobs, broken) = jobs(library, &cx.project, here)?;
+    let (jobs, broken) = jobs(library, &cx.project, &Env::load(&cx.project)?, here)?;
     for (name, failure) in &broken {
         warn(&left_out(name, failure), library, cx);
     }

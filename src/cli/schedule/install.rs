@@ -10,6 +10,7 @@ use crate::cli::schedule::export::{site, tell};
 use crate::cli::schedule::left_out;
 use crate::daemon::export::systemd::{self, For, mark};
 use crate::daemon::export::{Export, Job, Site, cron, jobs};
+use crate::sys::env::Env;
 use crate::sys::process::Command;
 use crate::sys::{clock, crontab, fs, program};
 use chrono::Utc;
@@ -106,7 +107,7 @@ impl Change {
 /// Installs the schedules.
 pub fn install(args: &InstallArgs, cx: &Context) -> Result<Exit, Failure> {
     let here = clock::zone(program::variable("TZ").as_deref())?;
-    let (jobs, broken) = jobs(&cx.library(), &cx.project, here)?;
+    let (jobs, broken) = jobs(&cx.library(), &cx.project, &Env::load(&cx.project)?, here)?;
     if let Some((name, failure)) = broken.first() {
         let mut failure = left_out(name, failure);
         failure.message = format!("the schedules of `{name}` cannot be installed: it is broken");

@@ -14,6 +14,7 @@ use crate::base::failure::{Code, Failure, Place};
 use crate::base::schedule::{Terms, Timetable};
 use crate::script::header::{self, Header, Schedule};
 use crate::script::library::Library;
+use crate::sys::env::Env;
 use chrono_tz::Tz;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -88,17 +89,17 @@ pub struct Export {
 /// The schedules of all playbooks, and the playbooks whose headers cannot be read.
 pub type Jobs = (Vec<Job>, Vec<(String, Failure)>);
 
-/// Reads the schedules of all playbooks; `here` is the time zone of this machine.
+/// Reads the schedules of all playbooks; `env` gives parameters that schedules do not, `here` is the time zone of this machine.
 ///
 /// # Errors
 /// When the playbooks cannot be listed.
-pub fn jobs(library: &Library, project: &Path, here: Tz) -> Result<Jobs, Failure> {
+pub fn jobs(library: &Library, project: &Path, env: &Env, here: Tz) -> Result<Jobs, Failure> {
     let (mut jobs, mut broken) = (Vec::new(), Vec::new());
     for entry in library.list()? {
         match library.find(&entry.name).and_then(|playbook| header::header(&playbook)) {
             Ok(header) => {
                 for schedule in &header.schedule {
-                    jobs.push(job(&entry.name, &header, schedule, project, here)?);
+                    jobs.push(job(&entry.name, &header, schedule, (project, env), here)?);
                 }
             }
             Err(failure) => broken.push((entry.name, failure)),
@@ -111,12 +112,13 @@ fn job(
     playbook: &str,
     header: &Header,
     schedule: &Schedule,
-    project: &Path,
+    (project, env): (&Path, &Env),
     here: Tz,
 ) -> Result<Job, Failure> {
     let mut outside = Vec::new();
     for param in header.params.iter().filter(|param| param.path) {
-        let value = schedule.params.get(&param.name).or(param.default.as_ref());
+        let of_env = param.env.as_deref().and_then(|name| env.value(name)).map(serde_json::Value::from);
+        let value = schedule.params.get(&param.name).or(of_env.as_ref()).or(param.default.as_ref());
         let texts = value.into_iter().flat_map(|value| match value {
             serde_json::Value::Array(items) => items.iter().filter_map(|item| item.as_str()).collect(),
             value => value.as_str().into_iter().collect::<Vec<_>>(),

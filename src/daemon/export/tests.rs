@@ -7,7 +7,11 @@ use proptest::prelude::*;
 
 const PLAYBOOK: &str = r#"const PLAYBOOK = #{
     summary: "Back up 100% of the \"shop\"",
-    params: #{ dir: #{ default_value: "/var/backups/shop", path: true } },
+    params: #{
+        dir: #{ default_value: "/var/backups/shop", path: true },
+        other: #{ default_value: "backups", path: true, env: "OTHER_DIR" },
+        inside: #{ default_value: "reports", path: true },
+    },
     schedule: [
         #{ name: "daily", cron: "30 2 * * *", tz: "Europe/Berlin", timeout: "1h", jitter: "5m" },
         #{ cron: "0 3 1,15 * 7", overlap: "queue", missed: "skip" },
@@ -18,7 +22,8 @@ const PLAYBOOK: &str = r#"const PLAYBOOK = #{
 
 fn some() -> (Vec<Job>, Site) {
     let library = Library::of(Path::new("/srv/my shop"), &[("backup_shop", PLAYBOOK)], &[]);
-    let (jobs, broken) = super::jobs(&library, Path::new("/srv/my shop"), Tz::UTC).unwrap();
+    let env = Env::default().with(&[("OTHER_DIR", "/mnt/100% off-site".to_owned())]);
+    let (jobs, broken) = super::jobs(&library, Path::new("/srv/my shop"), &env, Tz::UTC).unwrap();
     assert!(broken.is_empty(), "{broken:?}");
     let site = Site {
         program: "/opt/$x/lifeboat".to_owned(),
@@ -112,6 +117,7 @@ fn units_are_hardened_and_say_what_the_header_says() {
         ReadWritePaths="/srv/my shop"
         ReadWritePaths=-/tmp
         ReadWritePaths=-/var/tmp
+        ReadWritePaths="-/mnt/100%% off-site"
         ReadWritePaths=-/var/backups/shop
 
         # /etc/systemd/system/lifeboat-my-shop-21d2-backup_shop-daily.timer
@@ -177,6 +183,7 @@ fn units_are_hardened_and_say_what_the_header_says() {
         ReadWritePaths="/srv/my shop"
         ReadWritePaths=-/tmp
         ReadWritePaths=-/var/tmp
+        ReadWritePaths="-/mnt/100%% off-site"
         ReadWritePaths=-/var/backups/shop
 
         # /etc/systemd/system/lifeboat-my-shop-21d2-backup_shop-0-3-1-15-7-bcc6.timer
@@ -252,6 +259,7 @@ fn the_daemon_is_one_service() {
         ReadWritePaths="/srv/my shop"
         ReadWritePaths=-/tmp
         ReadWritePaths=-/var/tmp
+        ReadWritePaths="-/mnt/100%% off-site"
         ReadWritePaths=-/var/backups/shop
 
         [Install]
