@@ -13,7 +13,7 @@ pub fn export(jobs: &[Job], site: &Site, here: Tz) -> Export {
         let calendar = job.calendar("A crontab");
         match calendar.and_then(|calendar| calendar.cron().map_err(|why| job.refused("A crontab", &why))) {
             Ok(cron) => {
-                let zone = job.tz.filter(|zone| *zone != here);
+                let zone = job.tz.filter(|zone| !is_same(*zone, here));
                 if let Some(zone) = zone {
                     export.notes.push(elsewhere(job, zone, here));
                 }
@@ -51,6 +51,13 @@ fn text(job: &Job, site: &Site, cron: &str) -> String {
         Missed::Skip => line,
         Missed::Once | Missed::All => format!("{line}@reboot {command}\n"),
     }
+}
+
+/// Whether two zones are one; UTC has several names, and machines use another one than people.
+fn is_same(one: Tz, other: Tz) -> bool {
+    let is_utc =
+        |zone: Tz| matches!(zone.name(), "UTC" | "Etc/UTC" | "Etc/UCT" | "UCT" | "Etc/Zulu" | "Zulu");
+    one == other || (is_utc(one) && is_utc(other))
 }
 
 fn elsewhere(job: &Job, zone: Tz, here: Tz) -> Failure {

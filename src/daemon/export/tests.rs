@@ -71,6 +71,9 @@ fn a_crontab_has_lines_and_tells_what_it_cannot() {
     // A zone that is the machine's own needs no line.
     let export = cron::export(&jobs[..1], &site, Tz::Europe__Berlin);
     assert!(!export.text.contains("CRON_TZ") && export.notes.is_empty(), "{}", export.text);
+    let mut of_utc = jobs[0].clone();
+    of_utc.tz = Some(Tz::UTC);
+    assert_eq!(cron::export(&[of_utc], &site, Tz::Etc__UTC).notes, []);
 }
 
 #[test]
