@@ -12,5 +12,6 @@ fi
 # shellcheck source=.ci/setup.sh
 source .ci/setup.sh
 ensure_docker
+ensure_schedulers
 
 exec cargo test "$@"

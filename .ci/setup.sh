@@ -163,6 +163,19 @@ ensure_docker() {
     fi
 }
 
+# For the tests alone, which install crontabs and have systemd check its units.
+ensure_schedulers() {
+    local packages=()
+    command -v crontab >/dev/null || packages+=(cron)
+    command -v systemd-analyze >/dev/null || packages+=(systemd)
+    [[ ${#packages[@]} -eq 0 ]] && return
+    if command -v apt-get >/dev/null; then
+        install_with_apt "${packages[*]}"
+    else
+        die "crontab or systemd-analyze is missing, and tests use them" "Install cron and systemd."
+    fi
+}
+
 ensure_rust() {
     # A fresh installation is in the PATH of new shells only.
     local own="${CARGO_HOME:-${HOME:-}/.cargo}/bin"

@@ -21,9 +21,9 @@
 //! Each knows those below it and none beside or above it; a test of the tree holds them to that.
 //!
 //! - L6 [`cli`]: commands, one per file, and all that is printed. The only place that names clap.
-//! - L5 [`daemon`]: what runs playbooks when something happens instead of when somebody asks: [watching](daemon::watch),
-//!   for [several playbooks](daemon::watches) too, the
-//!   [timer](daemon::timer) and the [turn](daemon::turn) of schedules, and the [service](daemon::service) of both.
+//! - L5 [`daemon`]: what runs playbooks when something happens instead of when somebody asks: [watching](daemon::watch), for
+//!   [several playbooks](daemon::watches) too, the [timer](daemon::timer) and the [turn](daemon::turn) of schedules, the
+//!   [service](daemon::service) of both, and [exports](daemon::export) for other schedulers.
 //! - L4 [`script`]: the only place that names rhai. Headers, lint, the library of playbooks, the run of a script, and `bind`, which
 //!   gives scripts their primitives; [`launch`](script::launch) leads a run from its name to its exit code.
 //! - L3 [`engine`]: the [session](engine::session), the [policy](engine::policy), the [overlay](engine::overlay) of what a dry run

@@ -2,6 +2,7 @@
 
 pub mod anomaly;
 pub mod backup;
+pub mod calendar;
 pub mod cancel;
 pub mod confirm;
 pub mod diagnostic;

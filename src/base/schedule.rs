@@ -100,6 +100,11 @@ impl Timetable {
         &self.text
     }
 
+    /// The expression as it was read.
+    pub fn parsed(&self) -> &Cron {
+        &self.cron
+    }
+
     /// The time zone.
     pub fn zone(&self) -> Tz {
         self.zone

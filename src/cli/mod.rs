@@ -262,8 +262,10 @@ mod tests {
         }
         let test = cli.find_subcommand_mut("alert").unwrap().find_subcommand_mut("test").unwrap();
         pages += &format!("\n===== alert test\n\n{}", test.render_long_help());
-        let export = cli.find_subcommand_mut("schedule").unwrap().find_subcommand_mut("export").unwrap();
-        pages += &format!("\n===== schedule export\n\n{}", export.render_long_help());
+        for name in ["export", "install", "uninstall"] {
+            let schedule = cli.find_subcommand_mut("schedule").unwrap().find_subcommand_mut(name).unwrap();
+            pages += &format!("\n===== schedule {name}\n\n{}", schedule.render_long_help());
+        }
         expect_file!["help.txt"].assert_eq(&pages);
     }
 

@@ -1,6 +1,7 @@
 //! `lifeboat schedule`: when playbooks run by themselves.
 
 pub mod export;
+pub mod install;
 
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::schedule::{ClockChange, Gap, Missed, Overlap, Slot, Timetable, widest_gap};
@@ -15,7 +16,6 @@ use crate::script::header::{self, Header};
 use crate::script::library::Library;
 use chrono::{DateTime, FixedOffset, Utc};
 use chrono_tz::Tz;
-use export::Format;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -46,23 +46,17 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Write the schedules of all playbooks for another scheduler
-    ///
-    /// `lifeboat schedule export cron >> FILE` makes lines for a crontab; `crontab FILE` installs them.
-    ///
-    /// With `--json`: an array of objects with `playbook`, `summary`, `cron`, `tz` (or null) and `line` (the line of the
-    /// crontab).
-    Export {
-        /// For which scheduler: `cron`
-        #[arg(value_enum, hide_possible_values = true)]
-        format: Format,
-    },
+    Export(export::Args),
+    Install(install::InstallArgs),
+    Uninstall(install::UninstallArgs),
 }
 
 /// Carries out the command.
 pub fn run(args: &Args, cx: &Context) -> Result<Exit, Failure> {
     match &args.action {
-        Some(Action::Export { format }) => export::run(*format, cx),
+        Some(Action::Export(args)) => export::run(args, cx),
+        Some(Action::Install(args)) => install::install(args, cx),
+        Some(Action::Uninstall(args)) => install::uninstall(args, cx),
         None => list(args, &cx.library(), cx, cx.now().with_timezone(&Utc)),
     }
 }

@@ -1,6 +1,7 @@
 //! Layer 5: what runs playbooks when something happens, instead of when somebody asks.
 
 pub mod debounce;
+pub mod export;
 pub mod orders;
 pub mod service;
 pub mod timer;

@@ -118,6 +118,11 @@ pub fn create_dir(dir: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::io("create the folder", dir, &error))
 }
 
+/// Makes a folder and those above it, with the usual rights where new: for what every user may read.
+pub fn create_readable_dir(dir: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(dir).map_err(|error| Failure::io("create the folder", dir, &error))
+}
+
 /// A file that is being written under a name of no meaning.
 #[derive(Debug)]
 pub struct Staged {

@@ -5,6 +5,7 @@
 pub mod channel;
 pub mod clock;
 pub mod content;
+pub mod crontab;
 pub mod effects;
 pub mod env;
 pub mod exec;

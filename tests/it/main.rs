@@ -42,6 +42,8 @@ mod resume;
 mod rollback;
 mod rotation;
 mod schedule;
+mod schedule_export;
+mod schedule_install;
 mod scheduled;
 mod scratch;
 mod swap;
