@@ -22,6 +22,7 @@ use crate::sys::signals;
 use chrono::Utc;
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// How an instant is shown.
@@ -66,14 +67,9 @@ pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result
                 return (None, exit);
             }
         };
-        if let Some(limit) = schedule.terms.timeout {
-            let cancel = cancel.clone();
-            std::thread::spawn(move || {
-                std::thread::sleep(limit);
-                cancel.cancel(Reason::Overdue);
-            });
-        }
+        let in_time = schedule.terms.timeout.map(|limit| end_after(limit, cancel.clone()));
         let landed = run::perform(cx, &host, &asked.library, playbook, &with, Mode::Live, None);
+        drop(in_time);
         (landed.run, landed.exit)
     };
     let taken = turn.take(&Machine(&host), &mut once)?;
@@ -91,6 +87,17 @@ pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result
         told.iter().for_each(|told| cx.screen.talk(&format!("{} {told}\n", paint.warning("warning:"))));
     }
     Ok(exit(&taken))
+}
+
+/// Ends a run that takes longer, unless what is returned is dropped before.
+fn end_after(limit: Duration, cancel: Cancel) -> Sender<()> {
+    let (in_time, over) = channel();
+    std::thread::spawn(move || {
+        if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            cancel.cancel(Reason::Overdue);
+        }
+    });
+    in_time
 }
 
 /// Sends the alerts for what did not run; what ran is as it should be again.
