@@ -191,6 +191,7 @@ fn kept_row(what: &str, name: &str, size: Option<u64>, seconds: u64, run: &str) 
 
 fn ago(now: DateTime<FixedOffset>, then: DateTime<FixedOffset>) -> String {
     match u64::try_from((now - then).num_seconds()) {
+        Ok(..60) => "just now".to_owned(),
         Ok(seconds) => format!("{} ago", age(seconds)),
         Err(_) => "in the future".to_owned(),
     }
