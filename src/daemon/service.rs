@@ -25,6 +25,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How instants are shown.
+const TIME: &str = "%Y-%m-%d %H:%M:%S %:z";
 /// So often the clock is looked at, at the least.
 const LOOK: Duration = Duration::from_secs(30);
 /// So often what could not be told is tried again.
@@ -126,6 +128,8 @@ struct State<'a> {
     started: u64,
     /// When it was last caught up with what could not be told.
     caught_up: Instant,
+    /// The latest time that the clock has shown.
+    latest: DateTime<Utc>,
     send: Sender<Woken>,
 }
 
@@ -153,6 +157,7 @@ impl Service<'_> {
             pending: BTreeMap::new(),
             started: 0,
             caught_up: Instant::now(),
+            latest: self.now(),
             send,
         };
         for (playbook, failure) in &orders.broken {
@@ -239,6 +244,7 @@ impl State<'_> {
         let now = self.service.now();
         self.service.pulse.beat(now);
         notify_socket::alive();
+        self.mind_the_clock(now);
         for job in self.timer.due(now) {
             self.start(Cause::Schedule(Box::new(job), now));
         }
@@ -253,6 +259,24 @@ impl State<'_> {
             self.catch_up();
         }
         notify_socket::status(&self.next());
+    }
+
+    /// A clock that was ahead, and is set right, must not leave the next runs at a time that is far away now.
+    fn mind_the_clock(&mut self, now: DateTime<Utc>) {
+        if now + slots::AHEAD >= self.latest {
+            self.latest = self.latest.max(now);
+            return;
+        }
+        match self.timer.anew(self.service.host.state(), now) {
+            Ok(timer) => {
+                let latest = self.latest.with_timezone(&Local).format(TIME);
+                self.timer = timer;
+                self.latest = now;
+                let message = format!("the clock was set back from {latest}; {}", self.next());
+                (self.service.tell)(Level::Warn, &message);
+            }
+            Err(failure) => (self.service.tell)(Level::Error, &format!("the record of schedules: {failure}")),
+        }
     }
 
     fn catch_up(&mut self) {
@@ -387,7 +411,7 @@ impl State<'_> {
     fn next(&self) -> String {
         match self.timer.next() {
             Some((at, job)) => {
-                let at = at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S %:z");
+                let at = at.with_timezone(&Local).format(TIME);
                 format!("next: {} (`{}`) at {at}", job.playbook, job.schedule.name)
             }
             None => "no schedule; watching files".to_owned(),

@@ -142,9 +142,13 @@ impl Turn<'_> {
         let first = bound.is_none();
         let until = bound.unwrap_or_else(|| world.now());
         let Some(newest) = self.timetable.newest(until) else { return Ok(None) };
-        let last = claim.last(self.timetable)?;
+        let last = claim.last(self.timetable, world.now())?;
         if first && last.is_some_and(|last| last >= newest.fixed()) {
             taken.decided_before = Some(newest.fixed());
+            return Ok(None);
+        }
+        if !first && last.is_none() {
+            // The schedule or the clock became another one since this turn decided: that is for the next turn.
             return Ok(None);
         }
         // Without a mark nothing before the newest instant is known to have been missed.

@@ -135,6 +135,19 @@ fn a_schedule_that_nothing_starts_any_more_is_told_by_the_status() {
 }
 
 #[test]
+fn what_a_wrong_clock_decided_ahead_keeps_nothing_from_running() {
+    let project = project("", SAVE, "2030-05-05T02:00:30Z");
+    project.run(&RUN).exits(0);
+    let project = project.env("LIFEBOAT_NOW", "2026-05-05T02:00:30Z");
+    assert_eq!(missed_of(&project)[0]["slot"], "2026-05-04T02:00:00Z");
+    project.run(&RUN).exits(0);
+    assert!(project.at("backups/x_20260505_020000").exists());
+    // A clock that is set back by less makes nothing run twice.
+    let project = project.env("LIFEBOAT_NOW", "2026-05-05T01:20:00Z");
+    project.run(&RUN).exits(0).says("nothing to do");
+}
+
+#[test]
 fn too_late_is_left_out_on_record() {
     let project = project(", max_lateness: \"1h\"", SAVE, "2026-05-05T09:00:00Z");
     let ran = project.run(&RUN).exits(0);
