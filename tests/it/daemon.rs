@@ -161,6 +161,24 @@ fn a_second_signal_does_not_wait_for_steps() {
 }
 
 #[test]
+fn output_that_nobody_reads_stops_no_backup() {
+    let project = TestProject::new().playbook("tick", &every(1, "", TOUCH));
+    let (_reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+    let mut writer = File::from(writer);
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).unwrap();
+    let mut command = project.command(&["daemon", "tick"]);
+    let child =
+        command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
+    let daemon = Daemon { project: &project, child };
+    wait_for("a run", || project.at("ran").exists());
+    daemon.signal("-TERM");
+    let mut daemon = daemon;
+    wait_for("the end", || daemon.child.try_wait().unwrap().is_some());
+    nobody_survives(&project);
+}
+
+#[test]
 fn a_run_that_is_killed_is_told_at_once() {
     let receiver = Receiver::new();
     let project =
