@@ -8,7 +8,7 @@ use crate::base::cancel::{Cancel, Reason};
 use crate::base::event::Level;
 use crate::base::failure::{Code, Exit, Failure};
 use crate::daemon::timer::{Job, Timer};
-use crate::daemon::watch::Notice;
+use crate::daemon::watch::{LOOK_EVERY, Notice};
 use crate::daemon::watch_set::WatchSet;
 use crate::daemon::watches::Watches;
 use crate::journal::slots;
@@ -49,6 +49,8 @@ pub enum Woken {
     Ended(u64, Ended),
     /// Files under watch have changed.
     Changed(String, Vec<PathBuf>),
+    /// The system does not tell of the changes of a playbook's files, which are looked at now and then instead.
+    Unwatched(String, Failure),
 }
 
 /// What is to be done: schedules, and playbooks that run when files change.
@@ -182,14 +184,15 @@ impl Service<'_> {
             .name("lifeboat-watch".to_owned())
             .spawn(move || {
                 while !cancel.is_cancelled() {
-                    // A folder that cannot be watched just now may be again.
-                    let told =
-                        watched.lock().unwrap_or_else(PoisonError::into_inner).poll().unwrap_or_default();
-                    for (playbook, files) in told {
-                        if send.send(Woken::Changed(playbook, files)).is_err() {
-                            return;
-                        }
+                    let mut watches = watched.lock().unwrap_or_else(PoisonError::into_inner);
+                    let told = watches.poll().unwrap_or_default().into_iter();
+                    let told = told.map(|(playbook, files)| Woken::Changed(playbook, files));
+                    let unwatched = watches.unwatched().into_iter();
+                    let unwatched = unwatched.map(|(playbook, failure)| Woken::Unwatched(playbook, failure));
+                    if told.chain(unwatched).any(|woken| send.send(woken).is_err()) {
+                        return;
                     }
+                    drop(watches);
                     std::thread::sleep(LOOK_AT_FILES);
                 }
             })
@@ -231,6 +234,12 @@ impl State<'_> {
                 Ok(Woken::Reload) => self.reload(),
                 Ok(Woken::Ended(number, ended)) => self.ended(number, ended),
                 Ok(Woken::Changed(playbook, files)) => self.changed(&playbook, &files),
+                Ok(Woken::Unwatched(playbook, failure)) => {
+                    let every = LOOK_EVERY.as_secs();
+                    let message = format!("the files of {playbook} are looked at every {every} s: {failure}");
+                    (self.service.tell)(Level::Warn, &message);
+                    (self.service.alarm)(&format!("unwatched {playbook}"), &message);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Failure::new(Code::Internal, "the daemon lost its own threads"));
