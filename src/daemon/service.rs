@@ -62,6 +62,22 @@ pub struct Orders {
     pub watches: BTreeMap<String, WatchSet>,
     /// Playbooks that are broken, and why; their schedules are not among the jobs.
     pub broken: Vec<(String, Failure)>,
+    /// The names of the schedules of each playbook that was read and is not broken; empty for one that has none any more.
+    pub schedules: BTreeMap<String, Vec<String>>,
+    /// All playbooks of the project, if none was left out on purpose.
+    pub all: Option<BTreeSet<String>>,
+}
+
+impl Orders {
+    /// Fails when there is nothing to do.
+    fn check(&self) -> Result<(), Failure> {
+        if self.jobs.is_empty() && self.watches.is_empty() && self.broken.is_empty() {
+            return Err(Failure::new(Code::Usage, "there is nothing to do for a daemon")
+                .caused_by("no playbook has a `schedule` or a `watch` in its header")
+                .hint("Add `schedule: [#{ cron: \"0 2 * * *\" }]` to the header of a playbook."));
+        }
+        Ok(())
+    }
 }
 
 /// How the service works.
@@ -144,11 +160,7 @@ impl Service<'_> {
     pub fn run(&self, woken: &Receiver<Woken>, send: Sender<Woken>) -> Result<Exit, Failure> {
         let _lock = DaemonLock::take(self.host.state())?;
         let orders = (self.orders)()?;
-        if orders.jobs.is_empty() && orders.watches.is_empty() && orders.broken.is_empty() {
-            return Err(Failure::new(Code::Usage, "there is nothing to do for a daemon")
-                .caused_by("no playbook has a `schedule` or a `watch` in its header")
-                .hint("Add `schedule: [#{ cron: \"0 2 * * *\" }]` to the header of a playbook."));
-        }
+        orders.check()?;
         let cancel = Cancel::new();
         let watches = self.watches(&cancel, send.clone())?;
         let mut state = State {
@@ -214,13 +226,16 @@ impl Service<'_> {
 impl State<'_> {
     /// Takes over schedules and watches.
     fn begin(&mut self, orders: Orders) -> Result<(), Failure> {
-        let playbooks: BTreeSet<&str> = orders.jobs.iter().map(|job| job.playbook.as_str()).collect();
-        for playbook in playbooks {
-            let of_playbook = orders.jobs.iter().filter(|job| job.playbook == playbook);
-            let names: Vec<&str> = of_playbook.map(|job| job.schedule.name.as_str()).collect();
-            slots::forget_others(self.service.host.state(), playbook, &names)?;
+        let state = self.service.host.state();
+        // A schedule that is there no longer is not missed.
+        for (playbook, names) in &orders.schedules {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            slots::forget_others(state, playbook, &names)?;
         }
-        self.timer = Timer::new(orders.jobs, self.service.host.state(), self.service.now())?;
+        if let Some(all) = &orders.all {
+            slots::forget_gone(state, all)?;
+        }
+        self.timer = Timer::new(orders.jobs, state, self.service.now())?;
         self.watches.lock().unwrap_or_else(PoisonError::into_inner).refresh(orders.watches)?;
         Ok(())
     }
@@ -403,7 +418,8 @@ impl State<'_> {
             Some((playbook, failure)) => {
                 Err(Failure::new(Code::Playbook, format!("`{playbook}` is broken")).caused_by(failure))
             }
-            None => self.begin(orders),
+            // One whose playbooks are all gone is one whose disk is not mounted, more likely than one that nobody needs.
+            None => orders.check().and_then(|()| self.begin(orders)),
         });
         match told {
             Ok(()) => (service.tell)(Level::Info, &format!("read again; {}", self.next())),

@@ -11,6 +11,7 @@ use crate::base::schedule::{Passed, Timetable, Why};
 use crate::sys::state::schedule::{self as files, ScheduleLock};
 use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Version of the format that this build writes.
@@ -214,6 +215,20 @@ pub fn forget_others(state: &Path, playbook: &str, names: &[&str]) -> Result<(),
     Ok(())
 }
 
+/// Removes the marks of schedules whose playbook is not there any more: `playbooks` are those that are.
+///
+/// # Errors
+/// If they cannot be read or removed.
+pub fn forget_gone(state: &Path, playbooks: &BTreeSet<String>) -> Result<(), Failure> {
+    for text in files::stamps(state)? {
+        let Ok(stamp) = serde_json::from_str::<Stamp>(&text) else { continue };
+        if !playbooks.contains(&stamp.playbook) {
+            files::remove_stamp(state, &stamp.playbook, &stamp.schedule)?;
+        }
+    }
+    Ok(())
+}
+
 /// What cannot be read is as good as none: the schedule begins anew.
 fn read(text: Option<&str>, timetable: &Timetable, now: DateTime<Utc>) -> Option<DateTime<FixedOffset>> {
     let stamp: Stamp = serde_json::from_str(text?).ok()?;
@@ -318,6 +333,11 @@ mod tests {
         forget_others(dir.path(), "p", &["daily"]).unwrap();
         assert_eq!(silent("2026-05-06T02:30:00Z").len(), 1);
         forget_others(dir.path(), "p", &["weekly"]).unwrap();
+        assert_eq!(silent("2026-05-06T02:30:00Z"), []);
+        Claim::take(dir.path(), "p", "daily").unwrap().unwrap().decide(&daily, slot, slot).unwrap();
+        forget_gone(dir.path(), &BTreeSet::from(["p".to_owned()])).unwrap();
+        assert_eq!(silent("2026-05-06T02:30:00Z").len(), 1);
+        forget_gone(dir.path(), &BTreeSet::from(["q".to_owned()])).unwrap();
         assert_eq!(silent("2026-05-06T02:30:00Z"), []);
     }
 

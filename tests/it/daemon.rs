@@ -301,6 +301,29 @@ fn a_broken_playbook_keeps_the_old_set_and_is_told() {
 }
 
 #[test]
+fn a_set_without_anything_to_do_keeps_the_old_one() {
+    let project = TestProject::new().playbook("tick", &every(1, "", TOUCH));
+    let daemon = Daemon::start(&project, &["tick"]);
+    std::fs::write(project.at("playbooks/tick.rhai"), "const PLAYBOOK = #{ summary: \"x\" };\n1;").unwrap();
+    daemon.signal("-HUP");
+    daemon.says("the schedules of the daemon stay as they were: there is nothing to do for a daemon");
+}
+
+#[test]
+fn schedules_and_playbooks_that_are_gone_are_not_missed() {
+    let daily = "const PLAYBOOK = #{ summary: \"x\", schedule: [#{ cron: \"0 2 * * *\" }] };\n1;";
+    let project = TestProject::new().playbook("p", daily).playbook("q", daily).playbook("r", daily);
+    let marks = || project.names(".lifeboat/schedule").iter().filter(|name| name.ends_with(".json")).count();
+    let daemon = Daemon::start(&project, &[]);
+    let before = marks();
+    std::fs::write(project.at("playbooks/p.rhai"), "const PLAYBOOK = #{ summary: \"x\" };\n1;").unwrap();
+    std::fs::remove_file(project.at("playbooks/q.rhai")).unwrap();
+    daemon.signal("-HUP");
+    daemon.says("read again; ");
+    assert_eq!(marks(), before - 2);
+}
+
+#[test]
 fn what_the_daemon_missed_is_made_up_for() {
     let schedule = ", missed: \"once\"";
     let project = TestProject::new().playbook("tick", &every(1, schedule, TOUCH));
