@@ -141,6 +141,17 @@ impl Timetable {
         (slots, false)
     }
 
+    /// The shortest time between two instants, of those of a week, or of the first two.
+    pub fn shortest_gap(&self) -> Option<Duration> {
+        let (slots, _) = self.between(DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH + Span::days(8));
+        let far = || {
+            let first = self.after(DateTime::UNIX_EPOCH)?;
+            Some(vec![first.clone(), self.after(first.utc())?])
+        };
+        let slots = if slots.len() < 2 { far()? } else { slots };
+        slots.windows(2).filter_map(|pair| (pair[1].utc() - pair[0].utc()).to_std().ok()).min()
+    }
+
     /// The newest instant up to and with `until`.
     pub fn newest(&self, until: DateTime<Utc>) -> Option<Slot> {
         // Searching backwards is not the mirror of searching forwards where clocks change, so it is done forwards.

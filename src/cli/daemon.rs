@@ -18,7 +18,13 @@ use crate::sys::program;
 use crate::sys::signals::{self, Asked};
 use chrono::Utc;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
+
+/// An address that cannot be had is tried again after this time.
+const AGAIN: Duration = Duration::from_secs(60);
+/// So long the last alerts may take when the daemon ends.
+const LAST_ALERTS: Duration = Duration::from_secs(40);
 
 /// Run what is scheduled, and what watches files, in one long-running process
 ///
@@ -62,11 +68,15 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Stopped> {
         });
     })?;
     let pulse = Arc::new(Pulse::default());
-    let tell = |level: Level, message: &str| {
-        if !cx.global.quiet || level == Level::Error {
-            cx.screen.talk(&format!("{}{}\n", level.pattern(), host.masker().mask(message)));
-        }
+    let tell: Tell = {
+        let (screen, host, quiet) = (cx.screen.clone(), host.clone(), cx.global.quiet);
+        Arc::new(move |level, message| {
+            if !quiet || level == Level::Error {
+                screen.talk(&format!("{}{}\n", level.pattern(), host.masker().mask(message)));
+            }
+        })
     };
+    let alarms = Alarms::begin(host.clone())?;
     if let Some(address) = args.listen {
         if !address.ip().is_loopback() {
             tell(
@@ -74,8 +84,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Stopped> {
                 &format!("`{address}` is reached by other machines, and whoever reaches it is served"),
             );
         }
-        let address = http_server::serve(&host, address, pages(&host, &pulse))?;
-        tell(Level::Info, &format!("http://{address}/metrics and http://{address}/healthz are served"));
+        serve(&host, address, pages(&host, &pulse), &tell, &alarms)?;
     }
     let reserved = reserved();
     let service = Service {
@@ -87,25 +96,97 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Stopped> {
             host.reread_env()?;
             orders::read(&host, &cx.library(), &reserved, &args.playbooks)
         },
-        tell: &tell,
-        alarm: &|key, message| {
-            alert::raise(
-                &host,
-                Raised {
-                    kind: Kind::Failed,
-                    key: format!("daemon: {key}"),
-                    status: "error".to_owned(),
-                    message: message.to_owned(),
-                },
-            );
-        },
+        tell: &*tell,
+        alarm: &|key, message| alarms.raise(key, message),
         catch_up: Arc::new({
             let host = host.clone();
             move || tell_of_killed_runs(&host)
         }),
         pulse: pulse.clone(),
     };
-    Ok(service.run(&woken, send)?)
+    let ended = service.run(&woken, send);
+    // A person at a terminal sees it, and one daemon that works is enough.
+    if let Err(failure) = &ended
+        && failure.code != Code::Locked
+        && !cx.screen.live
+    {
+        alarms.raise("begin", &format!("the daemon does not run: {failure}"));
+    }
+    alarms.end();
+    Ok(ended?)
+}
+
+type Tell = Arc<dyn Fn(Level, &str) + Send + Sync>;
+
+/// Sends alerts on a thread of its own: a channel that does not answer takes half a minute, in which schedules are due.
+struct Alarms {
+    send: Sender<Raised>,
+    over: Receiver<()>,
+}
+
+impl Alarms {
+    fn begin(host: Arc<Host>) -> Result<Self, Failure> {
+        let (send, raised) = channel();
+        let (told, over) = channel();
+        std::thread::Builder::new()
+            .name("lifeboat-alarms".to_owned())
+            .spawn(move || {
+                for raised in raised {
+                    alert::raise(&host, raised);
+                }
+                let _ = told.send(());
+            })
+            .map_err(|error| Failure::new(Code::Internal, "cannot send alerts").caused_by(error))?;
+        Ok(Self { send, over })
+    }
+
+    fn raise(&self, key: &str, message: &str) {
+        // Its thread ends after this does.
+        let _ = self.send.send(Raised {
+            kind: Kind::Failed,
+            key: format!("daemon: {key}"),
+            status: "error".to_owned(),
+            message: message.to_owned(),
+        });
+    }
+
+    /// Waits for what is on its way, so that it is sent, or kept for the next chance.
+    fn end(self) {
+        drop(self.send);
+        let _ = self.over.recv_timeout(LAST_ALERTS);
+    }
+}
+
+/// Serves pages. An address that cannot be had is tried again, since backups matter more than what tells of them.
+fn serve(
+    host: &Arc<Host>,
+    address: SocketAddr,
+    pages: Pages,
+    tell: &Tell,
+    alarms: &Alarms,
+) -> Result<(), Failure> {
+    let told = |address| format!("http://{address}/metrics and http://{address}/healthz are served");
+    match http_server::serve(host, address, pages.clone()) {
+        Ok(address) => tell(Level::Info, &told(address)),
+        Err(failure) if failure.code == Code::Io => {
+            let message = format!("metrics are not served, which is tried each minute: {failure}");
+            tell(Level::Error, &message);
+            alarms.raise("listen", &message);
+            let (host, tell) = (Arc::downgrade(host), tell.clone());
+            std::thread::spawn(move || {
+                loop {
+                    std::thread::sleep(AGAIN);
+                    let Some(host) = host.upgrade() else { return };
+                    if let Ok(address) = http_server::serve(&host, address, pages.clone()) {
+                        tell(Level::Info, &told(address));
+                        return;
+                    }
+                }
+            });
+        }
+        Err(failure) => return Err(failure),
+    }
+    Ok(())
 }
 
 /// What is served.

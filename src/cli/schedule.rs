@@ -151,7 +151,7 @@ fn of_playbook(
                 .take(next)
                 .map(|slot: Slot| Next { at: slot.fixed(), clock_change: slot.change })
                 .collect(),
-            decided: slots::last(&cx.state, name, &schedule.name, table)?,
+            decided: slots::last(&cx.state, name, &schedule.name, table, now)?,
             overlap: schedule.terms.overlap,
             missed: schedule.terms.missed,
             widest_gap_seconds: gap.as_ref().map(|gap| gap.length().as_secs()),

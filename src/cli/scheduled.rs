@@ -30,14 +30,20 @@ const TIME: &str = "%Y-%m-%d %H:%M %:z";
 
 /// Runs what is due of a schedule.
 pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result<Exit, Stopped> {
-    let (asked, schedule) = match asked(name, words, global) {
-        Err(Stopped::Failure(failure)) => {
-            alarm(words, &failure, global)?;
-            return Err(Stopped::Failure(failure));
-        }
-        asked => asked?,
-    };
-    let (Asked { playbook, given, cx, .. }, schedule) = (&asked, &schedule);
+    let ended = work(name, words, how, global);
+    if let Err(Stopped::Failure(failure)) = &ended
+        // Whoever asked for the end knows.
+        && !matches!(failure.code, Code::Interrupted | Code::Terminated)
+    {
+        alarm(words, failure, global)?;
+    }
+    ended
+}
+
+fn work(name: &str, words: &[OsString], how: &How, global: &Global) -> Result<Exit, Stopped> {
+    let asked = run::ask(words, global, "lifeboat run")?;
+    let Asked { playbook, given, cx, .. } = &asked;
+    let schedule = find(&asked.header, name, &playbook.name)?;
     let timetable = schedule.timetable(orders::zone(schedule)?)?;
     let mut with = schedule.given();
     with.extend(given.clone());
@@ -67,9 +73,9 @@ pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result
                 return (None, exit);
             }
         };
-        let in_time = schedule.terms.timeout.map(|limit| end_after(limit, cancel.clone()));
+        let timeout = schedule.terms.timeout.map(|limit| Timeout::begin(limit, cancel.clone()));
         let landed = run::perform(cx, &host, &asked.library, playbook, &with, Mode::Live, None);
-        drop(in_time);
+        drop(timeout);
         (landed.run, landed.exit)
     };
     let taken = turn.take(&Machine(&host), &mut once)?;
@@ -89,15 +95,19 @@ pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result
     Ok(exit(&taken))
 }
 
-/// Ends a run that takes longer, unless what is returned is dropped before.
-fn end_after(limit: Duration, cancel: Cancel) -> Sender<()> {
-    let (in_time, over) = channel();
-    std::thread::spawn(move || {
-        if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            cancel.cancel(Reason::Overdue);
-        }
-    });
-    in_time
+/// Ends a run that takes too long; dropping it lets the next run have its own time.
+struct Timeout(#[expect(dead_code, reason = "dropped, not read")] Sender<()>);
+
+impl Timeout {
+    fn begin(limit: Duration, cancel: Cancel) -> Self {
+        let (send, over) = channel::<()>();
+        std::thread::spawn(move || {
+            if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                cancel.cancel(Reason::Overdue);
+            }
+        });
+        Self(send)
+    }
 }
 
 /// Sends the alerts for what did not run; what ran is as it should be again.
@@ -112,12 +122,6 @@ fn raise(host: &Arc<Host>, playbook: &Playbook, schedule: &Schedule, taken: &Tak
         [Kind::Missed, Kind::Skipped].iter().for_each(|kind| alert::settle(host, *kind, &key));
         alert::settle(host, Kind::Failed, &format!("begin {}", playbook.name));
     }
-}
-
-fn asked(name: &str, words: &[OsString], global: &Global) -> Result<(Asked, Schedule), Stopped> {
-    let asked = run::ask(words, global, "lifeboat run")?;
-    let schedule = find(&asked.header, name, &asked.playbook.name)?.clone();
-    Ok((asked, schedule))
 }
 
 /// Tells whoever gets alerts that a scheduled run cannot begin; a person at a terminal sees it.

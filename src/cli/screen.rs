@@ -1,5 +1,6 @@
 //! Where output goes: data to stdout, talk to stderr. A reader that went away ends no run.
 
+use crate::sys::patient::Patient;
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -94,7 +95,12 @@ impl Screen {
             err_paint: Paint { on: color.on(err.is_terminal(), no_color) },
             live: err.is_terminal(),
             out: Mutex::new(Box::new(out)),
-            err: Mutex::new(Box::new(err)),
+            // A person who pages through what is told may take their time; a supervisor that does not read stops no backup.
+            err: if err.is_terminal() || std::io::stdin().is_terminal() {
+                Mutex::new(Box::new(err))
+            } else {
+                Mutex::new(Box::new(Patient::new(err)))
+            },
         })
     }
 

@@ -27,6 +27,9 @@ pub fn read(host: &Host, library: &Library, reserved: &Reserved, only: &[String]
     } else {
         only.to_vec()
     };
+    if only.is_empty() {
+        orders.all = Some(names.iter().cloned().collect());
+    }
     for name in names {
         let playbook = library.find(&name)?;
         let checked = examine(library, &playbook, reserved);
@@ -42,6 +45,8 @@ pub fn read(host: &Host, library: &Library, reserved: &Reserved, only: &[String]
 }
 
 fn add(host: &Host, name: &str, header: &Header, orders: &mut Orders) -> Result<(), Failure> {
+    let names = header.schedule.iter().map(|schedule| schedule.name.clone());
+    orders.schedules.insert(name.to_owned(), names.collect());
     for schedule in &header.schedule {
         orders.jobs.push(Job {
             playbook: name.to_owned(),

@@ -8,7 +8,7 @@ use crate::base::cancel::{Cancel, Reason};
 use crate::base::event::Level;
 use crate::base::failure::{Code, Exit, Failure};
 use crate::daemon::timer::{Job, Timer};
-use crate::daemon::watch::Notice;
+use crate::daemon::watch::{LOOK_EVERY, Notice};
 use crate::daemon::watch_set::WatchSet;
 use crate::daemon::watches::Watches;
 use crate::journal::slots;
@@ -25,6 +25,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How instants are shown.
+const TIME: &str = "%Y-%m-%d %H:%M:%S %:z";
 /// So often the clock is looked at, at the least.
 const LOOK: Duration = Duration::from_secs(30);
 /// So often what could not be told is tried again.
@@ -47,6 +49,8 @@ pub enum Woken {
     Ended(u64, Ended),
     /// Files under watch have changed.
     Changed(String, Vec<PathBuf>),
+    /// The system does not tell of the changes of a playbook's files, which are looked at now and then instead.
+    Unwatched(String, Failure),
 }
 
 /// What is to be done: schedules, and playbooks that run when files change.
@@ -58,6 +62,22 @@ pub struct Orders {
     pub watches: BTreeMap<String, WatchSet>,
     /// Playbooks that are broken, and why; their schedules are not among the jobs.
     pub broken: Vec<(String, Failure)>,
+    /// The names of the schedules of each playbook that was read and is not broken; empty for one that has none any more.
+    pub schedules: BTreeMap<String, Vec<String>>,
+    /// All playbooks of the project, if none was left out on purpose.
+    pub all: Option<BTreeSet<String>>,
+}
+
+impl Orders {
+    /// Fails when there is nothing to do.
+    fn check(&self) -> Result<(), Failure> {
+        if self.jobs.is_empty() && self.watches.is_empty() && self.broken.is_empty() {
+            return Err(Failure::new(Code::Usage, "there is nothing to do for a daemon")
+                .caused_by("no playbook has a `schedule` or a `watch` in its header")
+                .hint("Add `schedule: [#{ cron: \"0 2 * * *\" }]` to the header of a playbook."));
+        }
+        Ok(())
+    }
 }
 
 /// How the service works.
@@ -126,6 +146,8 @@ struct State<'a> {
     started: u64,
     /// When it was last caught up with what could not be told.
     caught_up: Instant,
+    /// The latest time that the clock has shown.
+    latest: DateTime<Utc>,
     send: Sender<Woken>,
 }
 
@@ -138,11 +160,7 @@ impl Service<'_> {
     pub fn run(&self, woken: &Receiver<Woken>, send: Sender<Woken>) -> Result<Exit, Failure> {
         let _lock = DaemonLock::take(self.host.state())?;
         let orders = (self.orders)()?;
-        if orders.jobs.is_empty() && orders.watches.is_empty() && orders.broken.is_empty() {
-            return Err(Failure::new(Code::Usage, "there is nothing to do for a daemon")
-                .caused_by("no playbook has a `schedule` or a `watch` in its header")
-                .hint("Add `schedule: [#{ cron: \"0 2 * * *\" }]` to the header of a playbook."));
-        }
+        orders.check()?;
         let cancel = Cancel::new();
         let watches = self.watches(&cancel, send.clone())?;
         let mut state = State {
@@ -153,6 +171,7 @@ impl Service<'_> {
             pending: BTreeMap::new(),
             started: 0,
             caught_up: Instant::now(),
+            latest: self.now(),
             send,
         };
         for (playbook, failure) in &orders.broken {
@@ -177,14 +196,15 @@ impl Service<'_> {
             .name("lifeboat-watch".to_owned())
             .spawn(move || {
                 while !cancel.is_cancelled() {
-                    // A folder that cannot be watched just now may be again.
-                    let told =
-                        watched.lock().unwrap_or_else(PoisonError::into_inner).poll().unwrap_or_default();
-                    for (playbook, files) in told {
-                        if send.send(Woken::Changed(playbook, files)).is_err() {
-                            return;
-                        }
+                    let mut watches = watched.lock().unwrap_or_else(PoisonError::into_inner);
+                    let told = watches.poll().unwrap_or_default().into_iter();
+                    let told = told.map(|(playbook, files)| Woken::Changed(playbook, files));
+                    let unwatched = watches.unwatched().into_iter();
+                    let unwatched = unwatched.map(|(playbook, failure)| Woken::Unwatched(playbook, failure));
+                    if told.chain(unwatched).any(|woken| send.send(woken).is_err()) {
+                        return;
                     }
+                    drop(watches);
                     std::thread::sleep(LOOK_AT_FILES);
                 }
             })
@@ -206,13 +226,16 @@ impl Service<'_> {
 impl State<'_> {
     /// Takes over schedules and watches.
     fn begin(&mut self, orders: Orders) -> Result<(), Failure> {
-        let playbooks: BTreeSet<&str> = orders.jobs.iter().map(|job| job.playbook.as_str()).collect();
-        for playbook in playbooks {
-            let of_playbook = orders.jobs.iter().filter(|job| job.playbook == playbook);
-            let names: Vec<&str> = of_playbook.map(|job| job.schedule.name.as_str()).collect();
-            slots::forget_others(self.service.host.state(), playbook, &names)?;
+        let state = self.service.host.state();
+        // A schedule that is there no longer is not missed.
+        for (playbook, names) in &orders.schedules {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            slots::forget_others(state, playbook, &names)?;
         }
-        self.timer = Timer::new(orders.jobs, self.service.host.state(), self.service.now())?;
+        if let Some(all) = &orders.all {
+            slots::forget_gone(state, all)?;
+        }
+        self.timer = Timer::new(orders.jobs, state, self.service.now())?;
         self.watches.lock().unwrap_or_else(PoisonError::into_inner).refresh(orders.watches)?;
         Ok(())
     }
@@ -226,6 +249,12 @@ impl State<'_> {
                 Ok(Woken::Reload) => self.reload(),
                 Ok(Woken::Ended(number, ended)) => self.ended(number, ended),
                 Ok(Woken::Changed(playbook, files)) => self.changed(&playbook, &files),
+                Ok(Woken::Unwatched(playbook, failure)) => {
+                    let every = LOOK_EVERY.as_secs();
+                    let message = format!("the files of {playbook} are looked at every {every} s: {failure}");
+                    (self.service.tell)(Level::Warn, &message);
+                    (self.service.alarm)(&format!("unwatched {playbook}"), &message);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Failure::new(Code::Internal, "the daemon lost its own threads"));
@@ -239,6 +268,7 @@ impl State<'_> {
         let now = self.service.now();
         self.service.pulse.beat(now);
         notify_socket::alive();
+        self.mind_the_clock(now);
         for job in self.timer.due(now) {
             self.start(Cause::Schedule(Box::new(job), now));
         }
@@ -253,6 +283,24 @@ impl State<'_> {
             self.catch_up();
         }
         notify_socket::status(&self.next());
+    }
+
+    /// A clock that was ahead, and is set right, must not leave the next runs at a time that is far away now.
+    fn mind_the_clock(&mut self, now: DateTime<Utc>) {
+        if now + slots::AHEAD >= self.latest {
+            self.latest = self.latest.max(now);
+            return;
+        }
+        match self.timer.anew(self.service.host.state(), now) {
+            Ok(timer) => {
+                let latest = self.latest.with_timezone(&Local).format(TIME);
+                self.timer = timer;
+                self.latest = now;
+                let message = format!("the clock was set back from {latest}; {}", self.next());
+                (self.service.tell)(Level::Warn, &message);
+            }
+            Err(failure) => (self.service.tell)(Level::Error, &format!("the record of schedules: {failure}")),
+        }
     }
 
     fn catch_up(&mut self) {
@@ -370,7 +418,8 @@ impl State<'_> {
             Some((playbook, failure)) => {
                 Err(Failure::new(Code::Playbook, format!("`{playbook}` is broken")).caused_by(failure))
             }
-            None => self.begin(orders),
+            // One whose playbooks are all gone is one whose disk is not mounted, more likely than one that nobody needs.
+            None => orders.check().and_then(|()| self.begin(orders)),
         });
         match told {
             Ok(()) => (service.tell)(Level::Info, &format!("read again; {}", self.next())),
@@ -387,7 +436,7 @@ impl State<'_> {
     fn next(&self) -> String {
         match self.timer.next() {
             Some((at, job)) => {
-                let at = at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S %:z");
+                let at = at.with_timezone(&Local).format(TIME);
                 format!("next: {} (`{}`) at {at}", job.playbook, job.schedule.name)
             }
             None => "no schedule; watching files".to_owned(),

@@ -60,7 +60,7 @@ impl Timer {
     pub fn new(jobs: Vec<Job>, state: &Path, now: DateTime<Utc>) -> Result<Self, Failure> {
         let mut entries = Vec::new();
         for job in jobs {
-            let last = match last(&job, state)? {
+            let last = match last(&job, state, now)? {
                 Some(last) => last,
                 None => anchor(&job, state, now)?,
             };
@@ -73,6 +73,14 @@ impl Timer {
     /// The jobs.
     pub fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.entries.iter().map(|entry| &entry.job)
+    }
+
+    /// The table anew, after the clock was set back: what was to be started at a time that is far ahead now.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn anew(&self, state: &Path, now: DateTime<Utc>) -> Result<Self, Failure> {
+        Self::new(self.jobs().cloned().collect(), state, now)
     }
 
     /// When something is to be started next, and what.
@@ -109,7 +117,7 @@ impl Timer {
         };
         let delay = TimeDelta::from_std(entry.job.delay).unwrap_or_default();
         let newest = entry.job.timetable.newest(handed - delay);
-        let decided = match (last(&entry.job, state)?, newest) {
+        let decided = match (last(&entry.job, state, now)?, newest) {
             (Some(last), Some(newest)) => last >= newest.fixed(),
             (None, Some(_)) => false,
             (_, None) => true,
@@ -121,18 +129,17 @@ impl Timer {
     }
 }
 
-fn last(job: &Job, state: &Path) -> Result<Option<DateTime<FixedOffset>>, Failure> {
-    slots::last(state, &job.playbook, &job.schedule.name, &job.timetable)
+fn last(job: &Job, state: &Path, now: DateTime<Utc>) -> Result<Option<DateTime<FixedOffset>>, Failure> {
+    slots::last(state, &job.playbook, &job.schedule.name, &job.timetable, now)
 }
 
 /// Writes down that the schedule begins now.
 fn anchor(job: &Job, state: &Path, now: DateTime<Utc>) -> Result<DateTime<FixedOffset>, Failure> {
-    let now = now.fixed_offset();
     // Whoever holds it is just deciding, and writes down more than this.
     if let Some(claim) = Claim::take(state, &job.playbook, &job.schedule.name)?
-        && claim.last(&job.timetable)?.is_none()
+        && claim.last(&job.timetable, now)?.is_none()
     {
-        claim.decide(&job.timetable, now, now)?;
+        claim.decide(&job.timetable, now.fixed_offset(), now.fixed_offset())?;
     }
-    Ok(last(job, state)?.unwrap_or(now))
+    Ok(last(job, state, now)?.unwrap_or(now.fixed_offset()))
 }

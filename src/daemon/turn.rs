@@ -96,7 +96,8 @@ impl Turn<'_> {
     /// Decides, and runs what is due by `run`, which tells the run, if it could begin, and its end.
     ///
     /// # Errors
-    /// When the end is asked for while something is waited for, or what is decided cannot be written down: then nothing runs.
+    /// When the end is asked for while something is waited for, or what is to be decided cannot be written down: then it does
+    /// not run, and is decided by whoever comes next.
     pub fn take(
         &self,
         world: &dyn World,
@@ -105,7 +106,11 @@ impl Turn<'_> {
         let mut taken = Taken::default();
         let mut bound = None;
         while let Some(slot) = self.decide(world, &mut bound, &mut taken)? {
-            if let Some(by) = self.clear_the_way(world, &slot)? {
+            let in_the_way = self.clear_the_way(world, &slot);
+            if in_the_way.is_err() {
+                self.give_back(world, &slot);
+            }
+            if let Some(by) = in_the_way? {
                 let at = slot.fixed();
                 let passed = Passed { first: at, last: at, count: 1, why: Why::Overlapped };
                 self.note(world, at, over(&passed, Some(by.clone())))?;
@@ -113,9 +118,10 @@ impl Turn<'_> {
                 continue;
             }
             let scheduled = Scheduled { schedule: self.schedule.name.clone(), slot: slot.fixed() };
-            self.note(world, slot.fixed(), Became::Begun)?;
+            // It is decided, and would not run later: a full disk may keep it from being recorded, and not from being tried.
+            // The run has a record of its own.
+            let _ = self.note(world, slot.fixed(), Became::Begun);
             let (began, exit) = run(&scheduled);
-            // That it ended well is on its own record too; here it must not undo that.
             let _ = self.note(world, slot.fixed(), Became::Ended { run: began, exit });
             taken.ran.push((slot.fixed(), exit));
             if matches!(exit, Exit::Interrupted | Exit::Terminated) {
@@ -142,9 +148,13 @@ impl Turn<'_> {
         let first = bound.is_none();
         let until = bound.unwrap_or_else(|| world.now());
         let Some(newest) = self.timetable.newest(until) else { return Ok(None) };
-        let last = claim.last(self.timetable)?;
+        let last = claim.last(self.timetable, world.now())?;
         if first && last.is_some_and(|last| last >= newest.fixed()) {
             taken.decided_before = Some(newest.fixed());
+            return Ok(None);
+        }
+        if !first && last.is_none() {
+            // The schedule or the clock became another one since this turn decided: that is for the next turn.
             return Ok(None);
         }
         // Without a mark nothing before the newest instant is known to have been missed.
@@ -183,6 +193,17 @@ impl Turn<'_> {
                 }
                 Ok(None)
             }
+        }
+    }
+
+    /// Takes back that an instant is decided, since the end was asked for while it waited: whoever comes next decides about it.
+    fn give_back(&self, world: &dyn World, slot: &Slot) {
+        // One that cannot be given back is as one whose run is killed.
+        let Ok(Some(claim)) = Claim::take(self.state, self.playbook, &self.schedule.name) else { return };
+        let now = world.now();
+        if claim.last(self.timetable, now) == Ok(Some(slot.fixed())) {
+            let before = slot.fixed() - TimeDelta::milliseconds(1);
+            let _ = claim.decide(self.timetable, before, now.fixed_offset());
         }
     }
 

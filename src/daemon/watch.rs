@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So often the named files are looked at without any event: some file systems tell nothing.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+pub const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How changes are noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +69,18 @@ impl Watching {
     pub fn refresh(&mut self, set: WatchSet) -> Result<(), Failure> {
         let before = self.set.all();
         self.set = set;
-        self.arm()?;
+        let armed = self.arm();
         let now = self.look();
         // A change of what was watched already is still to be found.
         self.seen.adopt(&now, |path| !before.contains(path));
-        Ok(())
+        armed
+    }
+
+    /// Looks at all files now and then from now on, since the system cannot be asked to tell of changes. No change is lost.
+    pub fn look_instead(&mut self) {
+        self.notice = Notice::Looked(LOOK_EVERY);
+        self.watcher = Watcher::blind();
+        self.watcher.note();
     }
 
     /// What is watched.

@@ -4,8 +4,8 @@
 //! told which playbooks are to be run. Only the files of a header's `watch` count: an edit of the playbook is no reason for a
 //! live run. *Rejected*: a thread for each playbook, which would have to be ended and joined on every re-reading.
 
-use crate::base::failure::Failure;
-use crate::daemon::watch::{Notice, Watching};
+use crate::base::failure::{Code, Failure};
+use crate::daemon::watch::{LOOK_EVERY, Notice, Watching};
 use crate::daemon::watch_set::WatchSet;
 use crate::sys::host::Host;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,13 +18,15 @@ pub struct Watches {
     host: Arc<Host>,
     notice: Notice,
     watched: BTreeMap<String, Watching>,
+    /// Playbooks whose files the system does not tell of, and why.
+    unwatched: Vec<(String, Failure)>,
 }
 
 impl Watches {
     /// Begins to watch for each playbook; the content of the files is what it is now. `sets` are those of
     /// [`WatchSet::of_header`], by playbook.
     pub fn new(host: Arc<Host>, sets: BTreeMap<String, WatchSet>, notice: Notice) -> Result<Self, Failure> {
-        let mut watches = Self { host, notice, watched: BTreeMap::new() };
+        let mut watches = Self { host, notice, watched: BTreeMap::new(), unwatched: Vec::new() };
         watches.refresh(sets)?;
         Ok(watches)
     }
@@ -34,9 +36,20 @@ impl Watches {
         self.watched.retain(|playbook, _| sets.contains_key(playbook));
         for (playbook, set) in sets {
             match self.watched.get_mut(&playbook) {
-                Some(watching) => watching.refresh(set)?,
+                Some(watching) => {
+                    if let Err(failure) = watching.refresh(set) {
+                        watching.look_instead();
+                        self.unwatched.push((playbook, failure));
+                    }
+                }
                 None => {
-                    let watching = Watching::new(self.host.clone(), set, self.notice)?;
+                    let watching = match Watching::new(self.host.clone(), set.clone(), self.notice) {
+                        Ok(watching) => watching,
+                        Err(failure) => {
+                            self.unwatched.push((playbook.clone(), failure));
+                            Watching::new(self.host.clone(), set, Notice::Looked(LOOK_EVERY))?
+                        }
+                    };
                     self.watched.insert(playbook, watching);
                 }
             }
@@ -47,15 +60,29 @@ impl Watches {
     /// The playbooks that are to be run, each with the files that changed since it was told last; does not wait.
     ///
     /// # Errors
-    /// `Interrupted` or `Terminated` when the end is asked for; what keeps folders from being watched.
+    /// `Interrupted` or `Terminated` when the end is asked for.
     pub fn poll(&mut self) -> Result<Vec<(String, Vec<PathBuf>)>, Failure> {
         let mut told = Vec::new();
         for (playbook, watching) in &mut self.watched {
-            if let Some(changed) = watching.poll()? {
-                told.push((playbook.clone(), changed));
+            match watching.poll() {
+                Ok(changed) => told.extend(changed.map(|changed| (playbook.clone(), changed))),
+                Err(failure) if matches!(failure.code, Code::Interrupted | Code::Terminated) => {
+                    return Err(failure);
+                }
+                // What the others are told of must not be lost for this one.
+                Err(failure) => {
+                    watching.look_instead();
+                    self.unwatched.push((playbook.clone(), failure));
+                }
             }
         }
         Ok(told)
+    }
+
+    /// The playbooks whose files are looked at now and then since this was asked last, because the system cannot tell of changes,
+    /// and why it cannot: its limits, most likely.
+    pub fn unwatched(&mut self) -> Vec<(String, Failure)> {
+        std::mem::take(&mut self.unwatched)
     }
 
     /// So long [`Self::poll`] need not be called, unless the system tells something; never more than two seconds when the

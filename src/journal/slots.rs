@@ -11,6 +11,7 @@ use crate::base::schedule::{Passed, Timetable, Why};
 use crate::sys::state::schedule::{self as files, ScheduleLock};
 use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Version of the format that this build writes.
@@ -18,6 +19,9 @@ const FORMAT: u32 = 1;
 /// An instant that is due for longer than this is missed if nobody has decided about it: jitter, queues and a starting machine
 /// take less.
 const LONG_DUE: TimeDelta = TimeDelta::minutes(30);
+/// A mark that lies further ahead than this was made by a clock that was wrong, and counts for nothing: else nothing would run
+/// until that time comes. Less is what the correction of a clock takes back, which must make no instant run twice.
+pub const AHEAD: TimeDelta = TimeDelta::hours(1);
 
 /// What was decided last about a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,10 +100,14 @@ impl<'a> Claim<'a> {
         Ok(lock.map(|lock| Self { state, playbook, schedule, lock }))
     }
 
-    /// The newest instant that is decided; `None` if none is, or another expression or zone stood there then: instants of
-    /// the new one are not behind it.
-    pub fn last(&self, timetable: &Timetable) -> Result<Option<DateTime<FixedOffset>>, Failure> {
-        Ok(read(self.lock.read()?.as_deref(), timetable))
+    /// The newest instant that is decided; `None` if none is, if another expression or zone stood there then, since instants
+    /// of the new one are not behind it, or if it lies in the future.
+    pub fn last(
+        &self,
+        timetable: &Timetable,
+        now: DateTime<Utc>,
+    ) -> Result<Option<DateTime<FixedOffset>>, Failure> {
+        Ok(read(self.lock.read()?.as_deref(), timetable, now))
     }
 
     /// Writes down which instant is decided.
@@ -159,8 +167,9 @@ pub fn last(
     playbook: &str,
     schedule: &str,
     timetable: &Timetable,
+    now: DateTime<Utc>,
 ) -> Result<Option<DateTime<FixedOffset>>, Failure> {
-    Ok(read(files::read_stamp(state, playbook, schedule)?.as_deref(), timetable))
+    Ok(read(files::read_stamp(state, playbook, schedule)?.as_deref(), timetable, now))
 }
 
 /// Schedules whose newest instant nobody has decided about though it is long due, with that instant. One that has been silent for
@@ -181,6 +190,9 @@ fn silence(stamp: &Stamp, now: DateTime<FixedOffset>) -> Option<DateTime<FixedOf
     let seconds = stamp.cron.split_whitespace().count() == 6;
     let timetable = Timetable::new(&stamp.cron, seconds, stamp.zone.parse().ok()?).ok()?;
     let newest = timetable.newest((now - LONG_DUE).with_timezone(&Utc))?.fixed();
+    if stamp.slot > now + AHEAD {
+        return Some(newest);
+    }
     if newest <= stamp.slot {
         return None;
     }
@@ -203,10 +215,25 @@ pub fn forget_others(state: &Path, playbook: &str, names: &[&str]) -> Result<(),
     Ok(())
 }
 
+/// Removes the marks of schedules whose playbook is not there any more: `playbooks` are those that are.
+///
+/// # Errors
+/// If they cannot be read or removed.
+pub fn forget_gone(state: &Path, playbooks: &BTreeSet<String>) -> Result<(), Failure> {
+    for text in files::stamps(state)? {
+        let Ok(stamp) = serde_json::from_str::<Stamp>(&text) else { continue };
+        if !playbooks.contains(&stamp.playbook) {
+            files::remove_stamp(state, &stamp.playbook, &stamp.schedule)?;
+        }
+    }
+    Ok(())
+}
+
 /// What cannot be read is as good as none: the schedule begins anew.
-fn read(text: Option<&str>, timetable: &Timetable) -> Option<DateTime<FixedOffset>> {
+fn read(text: Option<&str>, timetable: &Timetable, now: DateTime<Utc>) -> Option<DateTime<FixedOffset>> {
     let stamp: Stamp = serde_json::from_str(text?).ok()?;
-    (stamp.cron == timetable.cron() && stamp.zone == timetable.zone().name()).then_some(stamp.slot)
+    let is_same = stamp.cron == timetable.cron() && stamp.zone == timetable.zone().name();
+    (is_same && stamp.slot <= now + AHEAD).then_some(stamp.slot)
 }
 
 /// The decisions since an instant, the oldest first. A line that cannot be read is left out.
@@ -239,15 +266,29 @@ mod tests {
         {
             let claim = Claim::take(dir.path(), "backup_database", "daily").unwrap().unwrap();
             assert!(Claim::take(dir.path(), "backup_database", "daily").unwrap().is_none());
-            assert_eq!(claim.last(&daily), Ok(None));
+            assert_eq!(claim.last(&daily, slot.into()), Ok(None));
             claim.decide(&daily, slot, slot).unwrap();
-            assert_eq!(claim.last(&daily), Ok(Some(slot)));
+            assert_eq!(claim.last(&daily, slot.into()), Ok(Some(slot)));
         }
-        let last = |name, table: &Timetable| last(dir.path(), "backup_database", name, table).unwrap();
+        let last = |name, table: &Timetable| {
+            super::last(dir.path(), "backup_database", name, table, slot.into()).unwrap()
+        };
         assert_eq!(last("daily", &daily), Some(slot));
         assert_eq!(last("weekly", &daily), None);
         assert_eq!(last("daily", &table("0 3 * * *", Tz::Europe__Berlin)), None);
         assert_eq!(last("daily", &table("0 2 * * *", Tz::UTC)), None);
+    }
+
+    #[test]
+    fn a_mark_from_the_future_counts_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let daily = Timetable::new("0 2 * * *", false, Tz::UTC).unwrap();
+        let slot = at("2030-05-05T02:00:00Z");
+        Claim::take(dir.path(), "p", "daily").unwrap().unwrap().decide(&daily, slot, slot).unwrap();
+        let last = |now: &str| last(dir.path(), "p", "daily", &daily, at(now).into()).unwrap();
+        assert_eq!(last("2030-05-05T01:00:00Z"), Some(slot));
+        assert_eq!(last("2030-05-05T00:59:59Z"), None);
+        assert_eq!(last("2026-05-05T02:00:00Z"), None);
     }
 
     #[test]
@@ -285,10 +326,18 @@ mod tests {
         assert_eq!(silent("2026-05-06T02:30:00Z"), missed("2026-05-06T02:00:00+00:00"));
         assert_eq!(silent("2026-05-15T12:00:00Z"), missed("2026-05-15T02:00:00+00:00"));
         assert_eq!(silent("2026-05-17T12:00:00Z"), []);
+        // A clock that was wrong decided ahead: what is due now has nobody started.
+        assert_eq!(silent("2026-05-05T01:30:00Z"), []);
+        assert_eq!(silent("2026-05-04T12:00:00Z"), missed("2026-05-04T02:00:00+00:00"));
         forget_others(dir.path(), "q", &[]).unwrap();
         forget_others(dir.path(), "p", &["daily"]).unwrap();
         assert_eq!(silent("2026-05-06T02:30:00Z").len(), 1);
         forget_others(dir.path(), "p", &["weekly"]).unwrap();
+        assert_eq!(silent("2026-05-06T02:30:00Z"), []);
+        Claim::take(dir.path(), "p", "daily").unwrap().unwrap().decide(&daily, slot, slot).unwrap();
+        forget_gone(dir.path(), &BTreeSet::from(["p".to_owned()])).unwrap();
+        assert_eq!(silent("2026-05-06T02:30:00Z").len(), 1);
+        forget_gone(dir.path(), &BTreeSet::from(["q".to_owned()])).unwrap();
         assert_eq!(silent("2026-05-06T02:30:00Z"), []);
     }
 

@@ -1,7 +1,7 @@
 //! The wall clock and the monotonic clock.
 
 use crate::base::failure::{Code, Failure};
-use chrono::{DateTime, Local};
+use chrono::{DateTime, FixedOffset, Local};
 use chrono_tz::Tz;
 use std::time::Instant;
 
@@ -66,7 +66,22 @@ pub fn zone(tz: Option<&str>) -> Result<Tz, Failure> {
     if name == "Etc/Unknown" {
         return Ok(Tz::UTC);
     }
-    name.parse().map_err(|_| unknown(format!("`{name}` is not an IANA name")))
+    let zone: Tz = name.parse().map_err(|_| unknown(format!("`{name}` is not an IANA name")))?;
+    agrees(zone, Local::now().fixed_offset()).map_err(unknown)?;
+    Ok(zone)
+}
+
+/// Whether a zone is the one of the machine's clock: a container that got `/etc/localtime` of its host keeps the name of its own.
+fn agrees(zone: Tz, now: DateTime<FixedOffset>) -> Result<(), String> {
+    let there = now.with_timezone(&zone).fixed_offset();
+    if there.offset() == now.offset() {
+        return Ok(());
+    }
+    Err(format!(
+        "its name is `{zone}`, where it is {}, and its clock says {}",
+        there.format("%H:%M"),
+        now.format("%H:%M")
+    ))
 }
 
 #[cfg(test)]
@@ -88,8 +103,10 @@ mod tests {
     fn the_zone_is_that_of_tz_or_the_systems() {
         assert_eq!(zone(Some("Europe/Berlin")), Ok(Tz::Europe__Berlin));
         assert_eq!(zone(Some(":America/New_York")), Ok(Tz::America__New_York));
-        zone(None).unwrap();
-        zone(Some("")).unwrap();
+        if std::env::var_os("TZ").is_none() {
+            zone(None).unwrap();
+            zone(Some("")).unwrap();
+        }
         let failure = zone(Some("CET-1CEST")).unwrap_err();
         assert_eq!(failure.message, "`CET-1CEST` in TZ is not the name of a time zone");
         assert_eq!(
@@ -98,5 +115,14 @@ mod tests {
                 "Give the schedule a time zone in the header, for example `tz: \"Europe/Berlin\"`, or set TZ to such a name."
             ]
         );
+    }
+
+    #[test]
+    fn a_name_that_the_clock_belies_is_refused() {
+        let now = DateTime::parse_from_rfc3339("2026-07-01T10:00:00+02:00").unwrap();
+        assert_eq!(agrees(Tz::Europe__Berlin, now), Ok(()));
+        assert_eq!(agrees(Tz::Africa__Johannesburg, now), Ok(()));
+        let problem = "its name is `UTC`, where it is 08:00, and its clock says 10:00";
+        assert_eq!(agrees(Tz::UTC, now), Err(problem.to_owned()));
     }
 }

@@ -19,6 +19,7 @@ pub mod lock;
 pub mod logs;
 pub mod notify_socket;
 pub mod own_process;
+pub mod patient;
 pub mod postgres;
 pub mod process;
 pub mod program;

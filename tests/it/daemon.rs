@@ -161,6 +161,24 @@ fn a_second_signal_does_not_wait_for_steps() {
 }
 
 #[test]
+fn output_that_nobody_reads_stops_no_backup() {
+    let project = TestProject::new().playbook("tick", &every(1, "", TOUCH));
+    let (_reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+    let mut writer = File::from(writer);
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).unwrap();
+    let mut command = project.command(&["daemon", "tick"]);
+    let child =
+        command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
+    let daemon = Daemon { project: &project, child };
+    wait_for("a run", || project.at("ran").exists());
+    daemon.signal("-TERM");
+    let mut daemon = daemon;
+    wait_for("the end", || daemon.child.try_wait().unwrap().is_some());
+    nobody_survives(&project);
+}
+
+#[test]
 fn a_run_that_is_killed_is_told_at_once() {
     let receiver = Receiver::new();
     let project =
@@ -213,6 +231,34 @@ fn changed_files_run_their_playbook_once_for_many_changes() {
 }
 
 #[test]
+fn files_are_looked_at_where_the_system_tells_of_no_changes() {
+    // A user namespace may have limits of its own.
+    let limit = "echo 0 > /proc/sys/user/max_inotify_instances";
+    let unshared = |script: &str| ["-r", "sh", "-c", script].map(str::to_owned);
+    if !Command::new("unshare").args(unshared(limit)).output().is_ok_and(|output| output.status.success()) {
+        assert!(!all_tests(), "this machine has no user namespaces");
+        return;
+    }
+    let project = TestProject::new()
+        .file("a.yml", "a\n")
+        .playbook("follow", &format!("const PLAYBOOK = #{{ summary: \"x\", watch: [\"a.yml\"] }};\n{TOUCH}"));
+    let said = File::create(project.at("said")).unwrap();
+    let daemon = project.command(&["daemon", "follow"]);
+    let program = daemon.get_program().to_str().unwrap();
+    let mut command = Command::new("unshare");
+    command.args(unshared(&format!("{limit}; exec '{program}' daemon follow")));
+    command.current_dir(project.path()).env_clear();
+    command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn().unwrap();
+    let daemon = Daemon { project: &project, child };
+    daemon.says("WARN - the files of follow are looked at every 2 s: cannot watch files");
+    std::fs::write(project.at("a.yml"), "b\n").unwrap();
+    wait_for("the run", || project.at("ran").exists());
+    daemon.signal("-TERM");
+    assert_eq!(daemon.ended().0, Some(0));
+}
+
+#[test]
 fn a_change_while_its_run_is_on_makes_one_more() {
     let header = "const PLAYBOOK = #{ summary: \"x\", watch: [\"config/**\"] };\n";
     let steps = "step \"Run\" { exec([\"sh\", \"-c\", \"echo ran >> ran; : > begun; while [ ! -e go ]; do sleep 0.05; done\"]); }";
@@ -252,6 +298,29 @@ fn a_broken_playbook_keeps_the_old_set_and_is_told() {
     daemon.says("read again; next: tick (`*/2 * * * * *`) at ");
     daemon.signal("-TERM");
     assert_eq!(daemon.ended().0, Some(0));
+}
+
+#[test]
+fn a_set_without_anything_to_do_keeps_the_old_one() {
+    let project = TestProject::new().playbook("tick", &every(1, "", TOUCH));
+    let daemon = Daemon::start(&project, &["tick"]);
+    std::fs::write(project.at("playbooks/tick.rhai"), "const PLAYBOOK = #{ summary: \"x\" };\n1;").unwrap();
+    daemon.signal("-HUP");
+    daemon.says("the schedules of the daemon stay as they were: there is nothing to do for a daemon");
+}
+
+#[test]
+fn schedules_and_playbooks_that_are_gone_are_not_missed() {
+    let daily = "const PLAYBOOK = #{ summary: \"x\", schedule: [#{ cron: \"0 2 * * *\" }] };\n1;";
+    let project = TestProject::new().playbook("p", daily).playbook("q", daily).playbook("r", daily);
+    let marks = || project.names(".lifeboat/schedule").iter().filter(|name| name.ends_with(".json")).count();
+    let daemon = Daemon::start(&project, &[]);
+    let before = marks();
+    std::fs::write(project.at("playbooks/p.rhai"), "const PLAYBOOK = #{ summary: \"x\" };\n1;").unwrap();
+    std::fs::remove_file(project.at("playbooks/q.rhai")).unwrap();
+    daemon.signal("-HUP");
+    daemon.says("read again; ");
+    assert_eq!(marks(), before - 2);
 }
 
 #[test]
@@ -309,6 +378,37 @@ fn systemd_is_told_and_health_is_served() {
     daemon.signal("-TERM");
     hear("STOPPING=1\nSTATUS=ends");
     assert_eq!(daemon.ended().0, Some(0));
+}
+
+#[test]
+fn an_address_that_is_taken_and_a_channel_that_does_not_answer_keep_nothing_from_running() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    // Connections are taken, and never answered.
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let project = TestProject::new()
+        .playbook("tick", &every(1, "", TOUCH))
+        .playbook("broken", &every(1, "", "exce();"))
+        .env("BACKUP_WEBHOOK_URL", format!("http://{}/", deaf.local_addr().unwrap()));
+    let daemon = Daemon::start(&project, &["tick", "broken", "--listen", &address]);
+    daemon.says(&format!(
+        "ERROR - metrics are not served, which is tried each minute: cannot listen on `{address}`"
+    ));
+    wait_for("a run", || project.at("ran").exists());
+    // No alert was given up meanwhile: the daemon did not wait for them.
+    assert!(!daemon.all().contains("was not delivered"), "{}", daemon.all());
+}
+
+#[test]
+fn a_daemon_that_cannot_start_is_told() {
+    let receiver = Receiver::new();
+    let project = TestProject::new()
+        .playbook("tick", "const PLAYBOOK = #{ summary: \"x\", schedule: [#{ cron: \"0 2 * * *\" }] };\n1;")
+        .env("BACKUP_WEBHOOK_URL", receiver.url())
+        .env("TZ", "CET-1CEST");
+    project.run(&["daemon"]).exits(2);
+    let told = "the daemon does not run: `CET-1CEST` in TZ is not the name of a time zone";
+    assert_eq!(receiver.messages(told).len(), 1);
 }
 
 #[test]

@@ -135,6 +135,19 @@ fn a_schedule_that_nothing_starts_any_more_is_told_by_the_status() {
 }
 
 #[test]
+fn what_a_wrong_clock_decided_ahead_keeps_nothing_from_running() {
+    let project = project("", SAVE, "2030-05-05T02:00:30Z");
+    project.run(&RUN).exits(0);
+    let project = project.env("LIFEBOAT_NOW", "2026-05-05T02:00:30Z");
+    assert_eq!(missed_of(&project)[0]["slot"], "2026-05-04T02:00:00Z");
+    project.run(&RUN).exits(0);
+    assert!(project.at("backups/x_20260505_020000").exists());
+    // A clock that is set back by less makes nothing run twice.
+    let project = project.env("LIFEBOAT_NOW", "2026-05-05T01:20:00Z");
+    project.run(&RUN).exits(0).says("nothing to do");
+}
+
+#[test]
 fn too_late_is_left_out_on_record() {
     let project = project(", max_lateness: \"1h\"", SAVE, "2026-05-05T09:00:00Z");
     let ran = project.run(&RUN).exits(0);
@@ -222,6 +235,78 @@ fn one_that_queues_waits() {
     assert_eq!(code, Some(0), "{told}");
     assert_eq!(reader::runs(&project.at(".lifeboat")).unwrap().len(), 2);
     assert_eq!(passed(&project), []);
+}
+
+#[test]
+fn one_that_is_ended_while_it_waits_is_made_up_for() {
+    let project = project(", overlap: \"queue\"", SLOW, "2026-05-05T02:00:30Z");
+    let first = begin(&project, &RUN);
+    let project = project.env("LIFEBOAT_NOW", "2026-05-06T02:00:00Z");
+    let second = project.command(&RUN).stderr(Stdio::piped()).spawn().unwrap();
+    let mark = || {
+        let names = project.names(".lifeboat/schedule");
+        let mark = names.iter().find(|name| name.ends_with(".json")).unwrap();
+        std::fs::read_to_string(project.at(".lifeboat/schedule").join(mark)).unwrap()
+    };
+    wait_for("the decision", || mark().contains("\"slot\":\"2026-05-06T02:00:00Z\""));
+    signal(&second, "-TERM");
+    let (code, told) = ended(second);
+    assert_eq!(code, Some(143), "{told}");
+    std::fs::write(project.at("go"), "").unwrap();
+    assert_eq!(ended(first).0, Some(0));
+    project.run(&RUN).exits(0);
+    let ran = became(&project).into_iter().filter(|(_, what)| *what == Became::Begun);
+    assert_eq!(ran.map(|(slot, _)| slot).collect::<Vec<_>>(), ["05-05 02:00", "05-06 02:00"]);
+}
+
+#[test]
+fn what_cannot_be_decided_is_told_and_decided_later() {
+    let receiver = Receiver::new();
+    let project = project("", SAVE, "2026-05-05T02:00:30Z").env("BACKUP_WEBHOOK_URL", receiver.url());
+    project.run(&RUN).exits(0);
+    let project = project.env("LIFEBOAT_NOW", "2026-05-06T02:00:30Z");
+    let schedule = project.at(".lifeboat/schedule");
+    let kept = project.at("kept");
+    std::fs::rename(&schedule, &kept).unwrap();
+    std::fs::write(&schedule, "in the way").unwrap();
+    let told = project.run(&RUN).exits(1).stderr;
+    let message = told.lines().find_map(|line| line.strip_prefix("error: ")).expect(&told);
+    assert_eq!(receiver.messages(&format!("p could not begin: {message}")).len(), 1, "{told}");
+    // It is told once, however often it is tried.
+    project.run(&RUN).exits(1);
+    assert_eq!(receiver.bodies().len(), 1);
+    std::fs::remove_file(&schedule).unwrap();
+    std::fs::rename(&kept, &schedule).unwrap();
+    project.run(&RUN).exits(0);
+    assert!(project.at("backups/x_20260506_020000").exists());
+}
+
+#[test]
+fn a_time_zone_that_nobody_knows_is_told() {
+    let receiver = Receiver::new();
+    let header =
+        "const PLAYBOOK = #{ summary: \"x\", schedule: [#{ name: \"daily\", cron: \"0 2 * * *\" }] };\n1;";
+    let project = TestProject::new()
+        .playbook("p", header)
+        .env("BACKUP_WEBHOOK_URL", receiver.url())
+        .env("TZ", "CET-1CEST");
+    project.run(&["run", "--scheduled", "daily", "p"]).exits(2);
+    assert_eq!(
+        receiver.messages("p could not begin: `CET-1CEST` in TZ is not the name of a time zone").len(),
+        1
+    );
+}
+
+#[test]
+fn each_run_that_is_made_up_for_has_its_own_time() {
+    let steps = "step \"Take time\" { exec([\"sleep\", \"1.2\"]); }";
+    let project =
+        project(", missed: \"all\", window: \"7d\", timeout: \"2s\"", steps, "2026-05-05T02:00:30Z");
+    project.run(&RUN).exits(0);
+    let project = project.env("LIFEBOAT_NOW", "2026-05-08T02:00:30Z");
+    project.run(&RUN).exits(0);
+    let ran = became(&project).into_iter().filter(|(_, what)| *what == Became::Begun);
+    assert_eq!(ran.count(), 4);
 }
 
 #[test]

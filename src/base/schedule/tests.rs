@@ -219,3 +219,18 @@ proptest! {
         prop_assert_eq!(decided, all);
     }
 }
+
+#[test]
+fn the_shortest_time_between_two_instants() {
+    for (cron, minutes) in [
+        ("* * * * *", 1),
+        ("0 9-17 * * *", 60),
+        ("0 2 * * *", 24 * 60),
+        ("0 2,3 * * 1", 60),
+        ("0 3 * * 0", 7 * 24 * 60),
+        ("0 4 1 * *", 31 * 24 * 60),
+    ] {
+        let table = Timetable::new(cron, false, Tz::UTC).unwrap();
+        assert_eq!(table.shortest_gap(), Some(Duration::from_secs(minutes * 60)), "{cron}");
+    }
+}

@@ -3,6 +3,7 @@
 use crate::base::diagnostic::did_you_mean;
 use crate::base::failure::{Code, Failure, Place};
 use crate::base::schedule::{Missed, Overlap, Terms, Timetable};
+use crate::base::units;
 use crate::script::fields::{Fields, listed, place, wrong};
 use crate::script::literal::{Entry, Literal};
 use crate::script::param::{Param, shown};
@@ -97,9 +98,18 @@ fn one(literal: &Literal, index: usize, params: &[Param], file: &str) -> Result<
     })?;
     let seconds = fields.flag("seconds")?;
     // Whether an expression is valid does not depend on the zone.
-    Timetable::new(cron, seconds, Tz::UTC)
+    let timetable = Timetable::new(cron, seconds, Tz::UTC)
         .map_err(|problem| fields.refuse("cron", &problem).hint(CRON_HINT))?;
     let (tz, terms) = (zone(&fields)?, terms(&fields)?);
+    // The next instant would come while the one before waits, and be taken for the one to run.
+    if !terms.jitter.is_zero()
+        && let Some(gap) = timetable.shortest_gap().filter(|gap| terms.jitter > *gap)
+    {
+        let (jitter, gap) = (units::duration(terms.jitter), units::duration(gap));
+        return Err(fields
+            .refuse("jitter", &format!("is {jitter}, and two instants of `{cron}` may lie {gap} apart"))
+            .hint(format!("It may be {gap} at most.")));
+    }
     let mut given = Map::new();
     for entry in fields.map("params")?.unwrap_or_default() {
         given.insert(entry.key.clone(), param(entry, &path, params, file)?);

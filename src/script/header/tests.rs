@@ -532,6 +532,13 @@ fn schedules_and_patterns() {
             "#]],
         ),
         (
+            "schedule: [ #{ cron: \"0 9-17 * * *\", params: #{ zone: \"a\" }, jitter: \"90m\" } ]",
+            expect![[r#"
+                playbooks/p.rhai:2:70 `schedule[0].jitter` is 1 h 30 min, and two instants of `0 9-17 * * *` may lie 1 h 0 min apart
+                  It may be 1 h 0 min at most.
+            "#]],
+        ),
+        (
             "schedule: [ #{ cron: \"0 2 * * *\", params: #{ zone: \"a\" }, timeout: \"soon\" } ]",
             expect![[r#"
                 playbooks/p.rhai:2:68 `schedule[0].timeout` is `soon`, which is no duration

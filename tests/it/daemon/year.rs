@@ -277,3 +277,18 @@ fn a_rough_year_loses_nothing_in_silence() {
         kept_as_promised(&year);
     }
 }
+
+#[test]
+fn a_clock_that_is_set_right_brings_the_next_instants_near_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |day: u32, hour: u32| Utc.with_ymd_and_hms(2026, 5, day, hour, 10, 0).unwrap();
+    let jobs = jobs(Tz::UTC, Missed::Once, Overlap::Skip);
+    let mut timer = Timer::new(jobs, dir.path(), at(20, 8)).unwrap();
+    assert_eq!(timer.due(at(20, 9)).len(), 1);
+    assert!(timer.next().unwrap().0 > at(20, 9));
+    let timer = timer.anew(dir.path(), at(3, 12)).unwrap();
+    assert_eq!(timer.next().unwrap().0, Utc.with_ymd_and_hms(2026, 5, 3, 13, 0, 0).unwrap());
+    // What is anchored now is not moved again.
+    let timer = timer.anew(dir.path(), at(3, 12)).unwrap();
+    assert_eq!(timer.next().unwrap().0, Utc.with_ymd_and_hms(2026, 5, 3, 13, 0, 0).unwrap());
+}
