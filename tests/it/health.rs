@@ -236,11 +236,8 @@ fn what_needs_a_person_is_shown_whole() {
     let shown = status(&project, &[]).exits(0).stdout;
     let line = status(&project, &["--nagios"]).exits(2).stdout;
     let json: Value = serde_json::from_str(&status(&project, &["--json"]).exits(0).stdout).unwrap();
-    rustix::process::kill_process(
-        rustix::process::Pid::from_child(&endless),
-        rustix::process::Signal::TERM,
-    )
-    .unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&endless), rustix::process::Signal::TERM)
+        .unwrap();
     endless.wait().unwrap();
     expect![[r#"
         CRITICAL: 2 critical, 3 warnings; 1 source, newest backup 25 h 0 min ago
@@ -328,7 +325,8 @@ fn what_needs_a_person_is_shown_whole() {
           ],
           "verified": null
         }
-    "#]].assert_eq(&steady(&project, &source));
+    "#]]
+    .assert_eq(&steady(&project, &source));
 }
 
 /// A text without what differs from machine to machine and from run to run.

@@ -333,7 +333,10 @@ fn a_project_without_a_database_has_no_restore_to_test() {
     assert_eq!(receiver.messages("Maintenance done: Verify backups, Review logs; due for people: ").len(), 1);
     assert_eq!(listed(&project), ALL[3..]);
     // Whoever asks for it gets it.
-    project.run(&["maintenance", "--only", "Test restore"]).exits(1).says("there is no backup in backups/database");
+    project
+        .run(&["maintenance", "--only", "Test restore"])
+        .exits(1)
+        .says("there is no backup in backups/database");
     // A database that is named must have been backed up, and so must one that had a backup.
     let project = project.env("DB_NAME", "shop");
     project.run(&["maintenance"]).exits(1).says("there is no backup of shop in backups/database");

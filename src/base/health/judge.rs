@@ -3,7 +3,9 @@
 use crate::base::health::report::age;
 use crate::base::health::runs;
 use crate::base::health::source;
-use crate::base::health::{DiskReport, Finding, KeptKind, Problem, Report, Seen, Severity, Terms, Undelivered};
+use crate::base::health::{
+    DiskReport, Finding, KeptKind, Problem, Report, Seen, Severity, Terms, Undelivered,
+};
 use crate::base::units;
 use std::collections::BTreeMap;
 

@@ -380,8 +380,7 @@ impl Judgement<'_> {
             );
             self.add(warn, Problem::VerifyOld, None, message, VERIFY);
         }
-        const DRILL: &str =
-            "`lifeboat restore_test` restores the newest; schedule it monthly, or `maintenance`, which tests weekly.";
+        const DRILL: &str = "`lifeboat restore_test` restores the newest; schedule it monthly, or `maintenance`, which tests weekly.";
         match drilled.map(|at| self.since(at)) {
             // A drill notes in a manifest only what it loaded into a database.
             None if newest.content == Content::Sql => self.add(
@@ -393,7 +392,10 @@ impl Judgement<'_> {
             ),
             Some(seconds) if seconds > self.terms.drill_age.as_secs() => {
                 let limit = age(self.terms.drill_age.as_secs());
-                let message = format!("the last restore of one, drill or test, was {} ago (limit {limit})", age(seconds));
+                let message = format!(
+                    "the last restore of one, drill or test, was {} ago (limit {limit})",
+                    age(seconds)
+                );
                 self.add(warn, Problem::DrillOld, None, message, DRILL);
             }
             Some(_) | None => {}

@@ -98,7 +98,9 @@ pub fn pending(state: &Path) -> Result<Vec<Pending>, Failure> {
 ///
 /// It takes some seconds at most, and does nothing when another process is at it.
 pub fn deliver_pending(host: &Arc<Host>) -> Option<usize> {
-    if Book::load(host.state()).is_ok_and(|book| book == Book::default()) || channel::configured(host).is_empty() {
+    if Book::load(host.state()).is_ok_and(|book| book == Book::default())
+        || channel::configured(host).is_empty()
+    {
         return Some(0);
     }
     let now = now(host);

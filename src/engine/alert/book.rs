@@ -117,7 +117,8 @@ impl Book {
     fn parse(text: &str) -> Result<Self, Failure> {
         let damaged =
             |why: String| Failure::new(Code::Journal, "the book of alerts cannot be read").caused_by(why);
-        let version = serde_json::from_str::<Version>(text).map_err(|error| damaged(error.to_string()))?.version;
+        let version =
+            serde_json::from_str::<Version>(text).map_err(|error| damaged(error.to_string()))?.version;
         if version > FORMAT {
             return Err(damaged(format!("it has format {version}, this Lifeboat reads {FORMAT}"))
                 .hint("Use a Lifeboat at least as new as the one that wrote it."));
@@ -127,8 +128,10 @@ impl Book {
 
     /// What goes on where a book was that cannot be read, which is kept beside it.
     fn instead_of(failure: &Failure) -> Self {
-        let unread =
-            format!("{failure}; what waited in it is not delivered, and is kept in alerts/{}", alerts::SET_ASIDE);
+        let unread = format!(
+            "{failure}; what waited in it is not delivered, and is kept in alerts/{}",
+            alerts::SET_ASIDE
+        );
         Self { unread: Some(unread), ..Self::default() }
     }
 

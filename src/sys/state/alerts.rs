@@ -66,7 +66,8 @@ pub fn read_book(state: &Path) -> Result<Option<String>, Failure> {
 /// What the system says.
 pub fn set_book_aside(state: &Path) -> Result<(), Failure> {
     let path = folder(state).join(BOOK);
-    std::fs::rename(&path, folder(state).join(SET_ASIDE)).map_err(|error| Failure::io("rename", &path, &error))
+    std::fs::rename(&path, folder(state).join(SET_ASIDE))
+        .map_err(|error| Failure::io("rename", &path, &error))
 }
 
 /// Changes the book, alone: `change` gets its text and returns the new one, and something for the caller.

@@ -110,7 +110,9 @@ fn a_drill_has_no_channel_at_all() {
     let project = project()
         .playbook(
             "tell",
-            &format!("{header}step \"x\" {{ write(\"made\", \"x\"); notify(\"success\", \"all is well\"); }}"),
+            &format!(
+                "{header}step \"x\" {{ write(\"made\", \"x\"); notify(\"success\", \"all is well\"); }}"
+            ),
         )
         .env("BACKUP_WEBHOOK_URL", receiver.url())
         .env("BACKUP_PING_URL", receiver.url())
