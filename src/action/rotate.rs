@@ -13,8 +13,8 @@ use crate::sys::fs;
 use crate::sys::store::{self, Found};
 use crate::sys::stream::{Control, hash};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 
 /// The remedy when a proof cannot be relied on.
 const VERIFY_AGAIN: &str = "Run `lifeboat run verify_backups`, then rotate again.";
@@ -112,14 +112,16 @@ impl Action for Rotate {
         all.retain(|backup| !backup.tag.is_empty());
         let mut result = retention(&all, &keep, facts.now().fixed_offset());
         if let Some(tag) = &self.options.tag {
-            let tagged = |path: &PathBuf| all.iter().any(|backup| backup.path == *path && backup.tag == *tag);
-            result.remove.retain(|removal| tagged(&removal.path));
-            result.keep.retain(|(path, _)| tagged(path));
+            let tagged: HashSet<&Path> =
+                all.iter().filter(|backup| backup.tag == *tag).map(|backup| backup.path.as_path()).collect();
+            result.remove.retain(|removal| tagged.contains(removal.path.as_path()));
+            result.keep.retain(|(path, _)| tagged.contains(path.as_path()));
         }
         // A run never removes what it has made itself, whatever its rules say.
         let began = facts.began().fixed_offset();
-        let is_own = |path: &PathBuf| all.iter().any(|b| b.path == *path && b.created == began);
-        for own in result.remove.extract_if(.., |removal| is_own(&removal.path)) {
+        let own: HashSet<&Path> =
+            all.iter().filter(|backup| backup.created == began).map(|backup| backup.path.as_path()).collect();
+        for own in result.remove.extract_if(.., |removal| own.contains(removal.path.as_path())) {
             result.keep.push((own.path, "made by this run"));
         }
         let mut details = Vec::new();
