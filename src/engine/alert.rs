@@ -61,7 +61,9 @@ pub fn decide(set: Option<Alert>, end: End, now: DateTime<Local>) -> Option<Aler
         Exit::Partial => return None,
         Exit::Warnings => ("warning", format!("completed with warnings: {}", listed(end.warnings))),
         Exit::Interrupted => ("error", format!("was interrupted{}", in_step(end.failure))),
-        Exit::Terminated => ("error", format!("was terminated{}", in_step(end.failure))),
+        Exit::Terminated => {
+            ("error", format!("was terminated{}{}", in_step(end.failure), by_whom(end.failure)))
+        }
         Exit::Locked => ("error", format!("did not run{why}")),
         Exit::Confirm => ("error", format!("stopped{why}")),
         Exit::Policy => ("error", format!("was refused{why}")),
@@ -169,6 +171,12 @@ fn alert(status: &str, message: String, now: DateTime<Local>) -> Alert {
 fn in_step(failure: Option<&Failure>) -> String {
     let step = failure.and_then(|failure| failure.step.as_ref());
     step.map_or_else(String::new, |step| format!(" in step `{step}`"))
+}
+
+/// Why a run was terminated, unless it was simply asked to end.
+fn by_whom(failure: Option<&Failure>) -> String {
+    let why = failure.map(|failure| failure.message.as_str()).filter(|why| !why.starts_with("terminated"));
+    why.map_or_else(String::new, |why| format!(": {why}"))
 }
 
 fn listed(warnings: &[String]) -> String {

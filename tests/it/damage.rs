@@ -399,6 +399,9 @@ fn the_result_is_shown_and_recorded() {
         ▶ Report
           notify: alert `success`: Verified 1 backups: all are intact
         ✔ Report (TIME)
+        ▶ Note
+        ℹ️  INFO - Verify backups is done: 1 backup is intact
+        ✔ Note (TIME)
         ✔ verify_backups completed in TIME
     "#]].assert_eq(&project.steady(&ran.stderr));
     let verified = manifest(&project, FILE).verified.unwrap();
@@ -434,11 +437,12 @@ fn the_result_is_shown_and_recorded() {
         exit 12
         warning: shop_db_STAMP.sql.gz: shop_db_STAMP.sql.gz is damaged at byte N: its checksum does not match; shop_db_STAMP.sql.gz has the SHA-256 SHA256 instead of SHA256
         error: 1 of 1 backups are not intact: shop_db_STAMP.sql.gz
-           ——▶ std/backup:N
-           │
+            ——▶ std/backup:N
+            │
         N │             fail(#{
-           │             ^
-        while calling `std/backup::verify_all` at playbooks/verify_backups.rhai:N
+            │             ^
+        while calling `std/backup::verify_all` at std/backup:N
+        while calling `std/backup::verify_folders` at playbooks/verify_backups.rhai:N
         hint: Keep the damaged files for inquiry, and make a fresh backup now: lifeboat run backup_all
         ✘ verify_backups failed in step `Report` after TIME (exit 12)
     "#]]
@@ -487,11 +491,12 @@ fn one_broken_sidecar_hides_no_other_backup() {
         ✘ Report failed (TIME)
         warning: b_STAMP.sql.gz: `PROJECT/backups/database/b_STAMP.sql.gz.sha256` holds no SHA-256 digest; b_STAMP.sql.gz.json is missing
         error: 1 of 2 backups are not intact: b_STAMP.sql.gz
-           ——▶ std/backup:N
-           │
+            ——▶ std/backup:N
+            │
         N │             fail(#{
-           │             ^
-        while calling `std/backup::verify_all` at playbooks/verify_backups.rhai:N
+            │             ^
+        while calling `std/backup::verify_all` at std/backup:N
+        while calling `std/backup::verify_folders` at playbooks/verify_backups.rhai:N
         hint: Keep the damaged files for inquiry, and make a fresh backup now: lifeboat run backup_all
         ✘ verify_backups failed in step `Report` after TIME (exit 12)
     "#]].assert_eq(&project.steady(&ran.stderr));
@@ -521,6 +526,9 @@ fn in_a_folder_that_cannot_be_written_the_result_is_told_and_not_recorded() {
         ▶ Report
           notify: alert `success`: Verified 1 backups: all are intact
         ✔ Report (TIME)
+        ▶ Note
+        ℹ️  INFO - Verify backups is done: 1 backup is intact
+        ✔ Note (TIME)
         warning: the result for shop_db_STAMP.sql.gz could not be recorded: cannot create `PROJECT/backups/database/shop_db_STAMP.sql.gz.json`: permission denied
         ! verify_backups completed with 1 warning in TIME
     "#]].assert_eq(&format!("exit {}\n{}", intact.code, project.steady(&intact.stderr)));

@@ -370,6 +370,14 @@ fn showing_what_lifeboat_does() {
 }
 
 #[test]
+fn checking_the_health_does_nothing_that_could_fail() {
+    let project = TestProject::new().file("package.json", "{}\n");
+    project.run(&["backup_config"]).exits(0);
+    project.run(&["health_check", "--copies", "0", "--storage", "0", "--offsite-copies", "0"]).exits(0);
+    assert_eq!(begun(&project), 0);
+}
+
+#[test]
 fn every_shipped_playbook_has_its_scene() {
     let project = TestProject::new();
     let listed = project.run(&["playbooks", "--json"]).exits(0).stdout;

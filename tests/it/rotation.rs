@@ -233,6 +233,7 @@ fn the_newest_verified_backup_outlives_every_window() {
     expect![[r#"
         ℹ️  INFO - the clock stands at 2025-12-24T02:00:00+00:00, since LIFEBOAT_NOW is set
         parameters: dirs, retention, tag (dirs from <DIRS>, retention from --retention, tag from --tag)
+        ℹ️  INFO - removed 4 old logs, backup-20250101.log to backup-20250104.log
         ▶ Rotate
           rotate: removed 2 backups (SIZE), kept 2
         ✔ Rotate (TIME)
@@ -332,6 +333,7 @@ fn nothing_goes_when_the_new_backup_is_not_intact() {
     expect![[r#"
         exit 0
         ℹ️  INFO - the clock stands at 2025-12-24T02:00:00+00:00, since LIFEBOAT_NOW is set
+        ℹ️  INFO - removed 3 old logs, backup-20250101.log to backup-20250103.log
         ▶ Make
           save: saved b_STAMP.gz.raw (SIZE)
         ✔ Make (TIME)

@@ -10,7 +10,16 @@ const PLAYBOOK: &str = r#"const PLAYBOOK = #{ summary: "Back it up", schedule: [
 /// A project whose only schedules are its own.
 fn project() -> TestProject {
     let mut project = TestProject::new().playbook("p", PLAYBOOK).env("LIFEBOAT_NOW", "2026-05-05T02:00:00Z");
-    for shipped in ["backup_all", "backup_config", "backup_database", "restore_test", "verify_backups"] {
+    let shipped = [
+        "backup_all",
+        "backup_config",
+        "backup_database",
+        "health_check",
+        "maintenance",
+        "restore_test",
+        "verify_backups",
+    ];
+    for shipped in shipped {
         project = project.playbook(shipped, "");
     }
     project

@@ -323,11 +323,31 @@ fn one_that_kills_takes_over() {
 
 #[test]
 fn a_run_that_takes_too_long_is_ended() {
-    let project = project(", timeout: \"300ms\"", SLOW, "2026-05-05T02:00:30Z");
+    let receiver = Receiver::new();
+    let project = project(", timeout: \"300ms\"", SLOW, "2026-05-05T02:00:30Z")
+        .env("BACKUP_WEBHOOK_URL", receiver.url());
     let ran = project.run(&RUN).exits(143);
+    assert_eq!(
+        receiver.bodies()[0]["message"],
+        "p was terminated in step `Wait`: it took longer than the `timeout` of its schedule"
+    );
     assert!(ran.stderr.contains("it took longer than the `timeout` of its schedule"), "{}", ran.stderr);
     nobody_survives(&project);
     assert!(!project.at("then").exists());
+}
+
+#[test]
+fn each_instant_that_is_made_up_for_has_its_own_time() {
+    let steps = "step \"Wait\" { exec([\"sh\", \"-c\", \"sleep 0.4; echo ran >> ran\"]); }";
+    let terms = ", missed: \"all\", window: \"10d\", timeout: \"1s\"";
+    let project = project(terms, steps, "2026-05-01T02:00:30Z");
+    project.run(&RUN).exits(0);
+    let project = project.env("LIFEBOAT_NOW", "2026-05-05T09:00:00Z");
+    project.run(&RUN).exits(0);
+    assert_eq!(std::fs::read_to_string(project.at("ran")).unwrap().lines().count(), 5);
+    let runs = reader::runs(&project.at(".lifeboat")).unwrap();
+    let days: Vec<&str> = runs.iter().map(|run| &run.as_str()[..8]).collect();
+    assert_eq!(days, ["20260505", "20260504", "20260503", "20260502", "20260501"]);
 }
 
 #[test]

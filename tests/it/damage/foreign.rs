@@ -52,6 +52,9 @@ fn backups_of_the_guides_scripts_verify() {
         ▶ Report
           notify: alert `success`: Verified 2 backups: all are intact
         ✔ Report (TIME)
+        ▶ Note
+        ℹ️  INFO - Verify backups is done: 2 backups are intact
+        ✔ Note (TIME)
         ✔ verify_backups completed in TIME
     "#]]
     .assert_eq(&project.steady(&ran.stderr));
