@@ -35,7 +35,8 @@ pub fn run(name: &str, words: &[OsString], how: &How, global: &Global) -> Result
         // Whoever asked for the end knows.
         && !matches!(failure.code, Code::Interrupted | Code::Terminated)
     {
-        alarm(words, failure, global)?;
+        // What keeps the alert from being sent is no more than that.
+        let _ = alarm(words, failure, global);
     }
     ended
 }
@@ -73,9 +74,9 @@ fn work(name: &str, words: &[OsString], how: &How, global: &Global) -> Result<Ex
                 return (None, exit);
             }
         };
-        let timeout = schedule.terms.timeout.map(|limit| Timeout::begin(limit, cancel.clone()));
+        let in_time = schedule.terms.timeout.map(|limit| end_after(limit, cancel.clone()));
         let landed = run::perform(cx, &host, &asked.library, playbook, &with, Mode::Live, None);
-        drop(timeout);
+        drop(in_time);
         (landed.run, landed.exit)
     };
     let taken = turn.take(&Machine(&host), &mut once)?;
@@ -95,19 +96,15 @@ fn work(name: &str, words: &[OsString], how: &How, global: &Global) -> Result<Ex
     Ok(exit(&taken))
 }
 
-/// Ends a run that takes too long; dropping it lets the next run have its own time.
-struct Timeout(#[expect(dead_code, reason = "dropped, not read")] Sender<()>);
-
-impl Timeout {
-    fn begin(limit: Duration, cancel: Cancel) -> Self {
-        let (send, over) = channel::<()>();
-        std::thread::spawn(move || {
-            if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                cancel.cancel(Reason::Overdue);
-            }
-        });
-        Self(send)
-    }
+/// Ends a run that takes longer, unless what is returned is dropped before.
+fn end_after(limit: Duration, cancel: Cancel) -> Sender<()> {
+    let (in_time, over) = channel();
+    std::thread::spawn(move || {
+        if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            cancel.cancel(Reason::Overdue);
+        }
+    });
+    in_time
 }
 
 /// Sends the alerts for what did not run; what ran is as it should be again.
