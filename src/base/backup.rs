@@ -123,12 +123,12 @@ pub struct Verified {
     pub problems: Vec<String>,
 }
 
-/// A drill that restored the backup and passed.
+/// A drill, a restore test or a restore that loaded the backup, found in the database what it holds, and passed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drilled {
     /// When.
     pub at: DateTime<FixedOffset>,
-    /// The drill's run.
+    /// Its run.
     pub run: String,
 }
 

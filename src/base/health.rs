@@ -16,7 +16,9 @@ pub use judge::judge;
 pub use report::{
     Chain, DiskReport, Finding, Newest, PlaybookReport, Problem, Report, Severity, SourceReport, age,
 };
-pub use seen::{Drilled, Folder, Kept, KeptKind, Live, Missed, NotSeen, Ran, RanState, Seen, Space, Stored};
+pub use seen::{
+    Drilled, Folder, Kept, KeptKind, Live, Missed, NotSeen, Ran, RanState, Seen, Space, Stored, Undelivered,
+};
 
 use std::time::Duration;
 

@@ -4,6 +4,9 @@ use crate::base::event::Alert;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// Most bytes of a message: more than a person reads, and less than a variable of a command may hold.
+const MESSAGE_LIMIT: usize = 16 * 1024;
+
 /// What an alert tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,6 +105,21 @@ impl Notice {
         for text in texts.chain([&mut self.playbook, &mut self.log].into_iter().flatten()) {
             *text = mask(text);
         }
+        self
+    }
+
+    /// The same with a message that every channel can carry: of bounded length, and without control characters but for ends
+    /// of lines and tabs.
+    #[must_use]
+    pub fn tamed(mut self) -> Self {
+        let message = &mut self.alert.message;
+        if message.len() > MESSAGE_LIMIT {
+            let end = (0..=MESSAGE_LIMIT).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+            message.truncate(end);
+            message.push('…');
+        }
+        let is_odd = |c: char| c.is_control() && c != '\n' && c != '\t';
+        *message = message.replace(is_odd, " ");
         self
     }
 

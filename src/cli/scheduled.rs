@@ -74,9 +74,9 @@ fn work(name: &str, words: &[OsString], how: &How, global: &Global) -> Result<Ex
                 return (None, exit);
             }
         };
-        let in_time = schedule.terms.timeout.map(|limit| end_after(limit, cancel.clone()));
+        let timeout = schedule.terms.timeout.map(|limit| Timeout::begin(limit, cancel.clone()));
         let landed = run::perform(cx, &host, &asked.library, playbook, &with, Mode::Live, None);
-        drop(in_time);
+        drop(timeout);
         (landed.run, landed.exit)
     };
     let taken = turn.take(&Machine(&host), &mut once)?;
@@ -96,15 +96,19 @@ fn work(name: &str, words: &[OsString], how: &How, global: &Global) -> Result<Ex
     Ok(exit(&taken))
 }
 
-/// Ends a run that takes longer, unless what is returned is dropped before.
-fn end_after(limit: Duration, cancel: Cancel) -> Sender<()> {
-    let (in_time, over) = channel();
-    std::thread::spawn(move || {
-        if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            cancel.cancel(Reason::Overdue);
-        }
-    });
-    in_time
+/// Ends a run that takes too long; dropping it lets the next run have its own time.
+struct Timeout(#[expect(dead_code, reason = "dropped, not read")] Sender<()>);
+
+impl Timeout {
+    fn begin(limit: Duration, cancel: Cancel) -> Self {
+        let (send, over) = channel::<()>();
+        std::thread::spawn(move || {
+            if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                cancel.cancel(Reason::Overdue);
+            }
+        });
+        Self(send)
+    }
 }
 
 /// Sends the alerts for what did not run; what ran is as it should be again.

@@ -8,7 +8,7 @@ use crate::base::health::{Report, Severity, Terms};
 use crate::base::units;
 use crate::cli::global::Context;
 use crate::cli::run::Stopped;
-use crate::engine::health::recorded;
+use crate::engine::health::{self, recorded};
 use crate::engine::metrics;
 use crate::journal::drills::DrillRecord;
 use crate::journal::reader::{RunState, RunSummary};
@@ -28,8 +28,9 @@ use std::time::Duration;
 /// Show how the backups fare: what is wrong and its remedy, sources, runs, drills, disks, and what restores have kept
 ///
 /// Looked at, per source and tag: the newest backup and its age, size and duration against the median of those before (at
-/// least 3), the last verification, the last drill; further runs that failed, damaged and lost backups, disk space, what is
-/// left over, scheduled runs that were not made, and the copies of 3-2-1. Two backups on one disk are one copy; memory is none;
+/// least 3), the last verification, the last drill (a restore test or a restore counts as well); further runs that failed,
+/// damaged and lost backups, disk space, what is left over, scheduled runs that were not made, alerts that nobody accepted,
+/// and the copies of 3-2-1. Two backups on one disk are one copy; memory is none;
 /// production counts where it is known to lie (BACKUP_PRODUCTION_DIR); a copy is off-site if it is declared to be
 /// (`--offsite`, BACKUP_OFFSITE_DIRS) and does not lie on a disk of this place.
 ///
@@ -43,20 +44,21 @@ use std::time::Duration;
 /// `damaged`, `newest` (`name`, `folder`, `created`, `age` in seconds, `size`, `verified`), `verified`, `drilled`, `copies` (`copies`,
 /// `storage`, `offsite`, `places`, `notes`), `tags` (`tag`, `backups`, `newest`, `usual_size`, `millis`, `usual_millis`, `verified`,
 /// `drilled`)), `playbooks` (`playbook`, `runs`, `failures`, `completion` in percent, `last`, `last_exit`, `last_millis`,
-/// `last_success`), `disks` (`folders`, `place`, `free`, `total`, `percent`), `missed` (`playbook`, `schedule`, `slot`, `why`), `runs` (as in
+/// `last_success`), `disks` (`folders`, `place`, `free`, `total`, `percent`), `missed` (`playbook`, `schedule`, `slot`, `why`),
+/// `undelivered` (alerts that nobody has accepted: `count`, `since`, `why`; or null), `runs` (as in
 /// `history`: those that failed or were killed and not made good since, or owe a clean-up), `drills` (`playbook`, `run`,
 /// `began`, `result`, `millis`, `at_least`, `params`), `kept` (`databases`: `name`, `kind`, `run`, `at`, `size`; `files`: `path`,
 /// `state`, `run`, `at`, `size`, `files`) and `unknown` (what could not be looked at, and why).
 ///
 /// Codes of findings: `no_backups`, `age`, `late`, `not_intact`, `lost`, `incomplete`, `not_verified`, `verify_old`,
 /// `never_drilled`, `drill_old`, `drill_failed`, `size`, `duration`, `copies`, `run_failed`, `failures`, `stuck`,
-/// `owed_clean_up`, `missed`, `disk`, `leftovers`, `kept_old`, `unreadable`.
+/// `owed_clean_up`, `missed`, `disk`, `leftovers`, `kept_old`, `undelivered`, `unreadable`.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Folders of backups, relative to the project [default: as in `backups`]
     #[arg(value_name = "DIR")]
     dirs: Vec<PathBuf>,
-    /// Age of a source's newest backup that is a warning; twice as old is critical [default: 24h]
+    /// Age of a source's newest backup that is a warning; twice as old is critical [env: BACKUP_MAX_AGE] [default: 24h]
     #[arg(long, value_name = "AGE", value_parser = period)]
     max_age: Option<Duration>,
     /// Percent that size and duration may be off the median of those before [default: 50]
@@ -65,10 +67,10 @@ pub struct Args {
     /// Percent of a disk with backups that should be free [default: 10]
     #[arg(long, value_name = "PERCENT")]
     min_free: Option<u32>,
-    /// Age of a source's last verification that is a warning [default: 7d]
+    /// Age of a source's last verification that is a warning [env: BACKUP_VERIFY_AGE] [default: 7d]
     #[arg(long, value_name = "AGE", value_parser = period)]
     verify_age: Option<Duration>,
-    /// Age of a source's last drill that is a warning [default: 35d]
+    /// Age of a source's last drill that is a warning [env: BACKUP_DRILL_AGE] [default: 35d]
     #[arg(long, value_name = "AGE", value_parser = period)]
     drill_age: Option<Duration>,
     /// How long what restores have kept may lie about [default: 7d]
@@ -77,13 +79,13 @@ pub struct Args {
     /// Days of runs that count [default: 7]
     #[arg(long, value_name = "N")]
     days: Option<u32>,
-    /// Copies on disks of their own, production among them [default: 3]
+    /// Copies on disks of their own, production among them [env: BACKUP_COPIES] [default: 3]
     #[arg(long, value_name = "N")]
     copies: Option<u32>,
-    /// Types of storage [default: 2]
+    /// Types of storage [env: BACKUP_STORAGE_TYPES] [default: 2]
     #[arg(long, value_name = "N")]
     storage: Option<u32>,
-    /// Copies off-site [default: 1]
+    /// Copies off-site [env: BACKUP_OFFSITE_COPIES] [default: 1]
     #[arg(long, value_name = "N")]
     offsite_copies: Option<u32>,
     /// A folder of copies off-site, besides those that BACKUP_OFFSITE_DIRS names apart by `:`
@@ -98,7 +100,7 @@ pub struct Args {
     /// One line for Nagios and its like, and their exit codes: 0 ok, 1 warning, 2 critical, 3 unknown
     #[arg(long, conflicts_with_all = ["check", "prometheus"])]
     nagios: bool,
-    /// The metrics for Prometheus, on the usual terms
+    /// The metrics for Prometheus, on the terms of the environment
     #[arg(long, conflicts_with = "check")]
     prometheus: bool,
 }
@@ -108,9 +110,9 @@ fn period(text: &str) -> Result<Duration, String> {
 }
 
 impl Args {
-    fn terms(&self) -> Terms {
-        let usual = Terms::default();
-        Terms {
+    fn terms(&self, host: &Host) -> Result<Terms, Failure> {
+        let usual = health::terms(host)?;
+        Ok(Terms {
             max_age: self.max_age.unwrap_or(usual.max_age),
             max_change: self.max_change.unwrap_or(usual.max_change),
             min_free: self.min_free.unwrap_or(usual.min_free),
@@ -121,7 +123,7 @@ impl Args {
             copies: self.copies.unwrap_or(usual.copies),
             storage: self.storage.unwrap_or(usual.storage),
             offsite: self.offsite_copies.unwrap_or(usual.offsite),
-        }
+        })
     }
 }
 
@@ -167,6 +169,7 @@ struct Document<'a> {
     playbooks: &'a [crate::base::health::PlaybookReport],
     disks: &'a [crate::base::health::DiskReport],
     missed: &'a [crate::base::health::Missed],
+    undelivered: Option<&'a crate::base::health::Undelivered>,
     runs: Vec<crate::cli::history::RunRow<'a>>,
     drills: Vec<Drill<'a>>,
     kept: AllKept<'a>,
@@ -213,7 +216,7 @@ pub fn unknown_to_nagios(why: &str) -> (String, PluginExit) {
 
 fn look(args: &Args, host: &Arc<Host>) -> Result<Status, Failure> {
     let facts = Facts::new(host.clone(), Arc::new(Reality));
-    let terms = args.terms();
+    let terms = args.terms(host)?;
     let (history, runs, drills) = recorded(host.state(), facts.now().fixed_offset(), &terms);
     let asked = Health {
         dirs: args.dirs.clone(),
@@ -255,6 +258,7 @@ impl Status {
             playbooks: &report.playbooks,
             disks: &report.disks,
             missed: &report.missed,
+            undelivered: report.undelivered.as_ref(),
             runs: self.runs.iter().map(Into::into).collect(),
             drills: self.drills.iter().map(Into::into).collect(),
             kept: AllKept { databases: &self.databases, files: &self.files },
@@ -312,6 +316,8 @@ mod tests {
               (a disk)
             Kept by restores; `lifeboat cleanup` removes it
               nothing
+            Alerts
+              no channel is set: nobody is told when something fails; `lifeboat alert test --help` names them
             warning: not looked at: kept databases: no database is named: neither the playbook nor DB_NAME, DATABASE_URL, PGDATABASE or PGSERVICE says which one is meant
         "#]].assert_eq(&steady(&out.text()));
         assert_eq!(err.text(), "");
@@ -416,6 +422,7 @@ mod tests {
               ],
               "sources": [],
               "status": "critical",
+              "undelivered": null,
               "unknown": [
                 "kept databases: no database is named: neither the playbook nor DB_NAME, DATABASE_URL, PGDATABASE or PGSERVICE says which one is meant"
               ]

@@ -180,12 +180,7 @@ impl Rehearsal {
     pub fn mark(&self, host: &Host, sandbox: &Sandbox, run: &str) {
         for (path, sha256) in &self.seen().used {
             let real = sandbox.original(path);
-            if let Err(failure) = mark(host, &real, sha256, run) {
-                host.info(&format!(
-                    "that `{}` was drilled is not in its manifest: {failure}",
-                    host.shown(&real)
-                ));
-            }
+            note(host, &real, mark(host, &real, sha256, run));
         }
     }
 
@@ -332,6 +327,21 @@ fn notes(sandbox: &Sandbox) -> Vec<String> {
         notes.push(format!("the copy of the project went without {}", left_out.join(", ")));
     }
     notes
+}
+
+/// Writes into the manifests of backups that a live run restored them: no drill proves more. It is left out as for drills.
+pub fn mark_restored(host: &Host, backups: &[PathBuf], run: &str) {
+    for path in backups {
+        let marked = store::read_manifest(path)
+            .and_then(|manifest| manifest.map_or(Ok(()), |manifest| mark(host, path, &manifest.sha256, run)));
+        note(host, path, marked);
+    }
+}
+
+fn note(host: &Host, path: &Path, marked: Result<(), Failure>) {
+    if let Err(failure) = marked {
+        host.info(&format!("that `{}` was restored is not in its manifest: {failure}", host.shown(path)));
+    }
 }
 
 fn mark(host: &Host, real: &Path, sha256: &str, run: &str) -> Result<(), Failure> {

@@ -1,17 +1,65 @@
 //! The check-up of the backups: what the journal tells, put beside what the folders do.
 
 use crate::base::failure::{Code, Failure};
-use crate::base::health::{Drilled, Missed, NotSeen, Ran, RanState, Terms};
+use crate::base::health::{Drilled, Missed, NotSeen, Ran, RanState, Terms, Undelivered, age};
+use crate::base::units;
+use crate::engine::alert;
 use crate::journal::drills::{self, DrillRecord};
 use crate::journal::reader::{self, RunState, RunSummary};
 use crate::journal::slots::{self, Became};
 use crate::observe::Observation;
 use crate::observe::health_check::{Checkup, Health, History};
+use crate::sys::channel;
 use crate::sys::facts::{Facts, Reality};
 use crate::sys::host::Host;
 use chrono::{DateTime, FixedOffset, TimeDelta};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Names the age of a source's newest backup that is a warning.
+const MAX_AGE: &str = "BACKUP_MAX_AGE";
+/// Names the age of a source's last verification that is a warning.
+const VERIFY_AGE: &str = "BACKUP_VERIFY_AGE";
+/// Names the age of a source's last drill that is a warning.
+const DRILL_AGE: &str = "BACKUP_DRILL_AGE";
+/// Names how many copies there should be.
+const COPIES: &str = "BACKUP_COPIES";
+/// Names on how many types of storage they should lie.
+const STORAGE: &str = "BACKUP_STORAGE_TYPES";
+/// Names how many of them should be off-site.
+const OFFSITE: &str = "BACKUP_OFFSITE_COPIES";
+
+/// The usual terms, as the environment changes them: what a project accepts is said once, for all who judge.
+///
+/// # Errors
+/// `Usage` if a variable holds no number or no duration.
+pub fn terms(host: &Host) -> Result<Terms, Failure> {
+    let usual = Terms::default();
+    let number = |name: &str, usual: u32| match channel::number(host, name, usual) {
+        (number, None) => Ok(number),
+        (_, Some(failure)) => Err(failure),
+    };
+    let period = |name: &str, usual: Duration| {
+        let env = host.env();
+        let Some((text, origin)) = env.get(name) else { return Ok(usual) };
+        units::parse_duration(text.trim()).ok_or_else(|| {
+            Failure::new(Code::Usage, format!("{} is not a duration", origin.describe(name))).hint(format!(
+                "Set {name} to a duration such as `36h` or `7d`, or remove it: then it is {}.",
+                age(usual.as_secs())
+            ))
+        })
+    };
+    Ok(Terms {
+        max_age: period(MAX_AGE, usual.max_age)?,
+        verify_age: period(VERIFY_AGE, usual.verify_age)?,
+        drill_age: period(DRILL_AGE, usual.drill_age)?,
+        copies: number(COPIES, usual.copies)?,
+        storage: number(STORAGE, usual.storage)?,
+        offsite: number(OFFSITE, usual.offsite)?,
+        ..usual
+    })
+}
 
 /// What the record of runs in `state` tells, and the runs and drills themselves.
 pub fn recorded(
@@ -36,10 +84,20 @@ pub fn recorded(
         note("schedules", &failure);
         Vec::new()
     });
+    let pending = alert::pending(state).unwrap_or_else(|failure| {
+        note("alerts", &failure);
+        Vec::new()
+    });
+    let undelivered = pending.first().zip(pending.last()).map(|(oldest, newest)| Undelivered {
+        count: pending.len(),
+        since: oldest.since,
+        why: newest.why.clone(),
+    });
     let history = History {
         runs: runs.iter().map(ran).collect(),
         drills: drills.iter().map(drilled).collect(),
         missed,
+        undelivered,
         unknown,
     };
     (history, runs, drills)
@@ -101,12 +159,12 @@ fn drilled(record: &DrillRecord) -> Drilled {
     }
 }
 
-/// A check-up of the usual folders on the usual terms, which asks no server: what is fit to be done often.
+/// A check-up of the usual folders on the [terms] of the project, which asks no server: what is fit to be done often.
 ///
 /// # Errors
 /// Of what cannot even be asked; what cannot be looked at stands in the report.
 pub fn quick(host: &Arc<Host>) -> Result<(Checkup, Vec<DrillRecord>), Failure> {
-    let terms = Terms::default();
+    let terms = terms(host)?;
     let now = host.clock().now().fixed_offset();
     let (history, _, drills) = recorded(host.state(), now, &terms);
     let facts = Facts::new(host.clone(), Arc::new(Reality));

@@ -21,7 +21,7 @@ pub const FILE_VARIABLE: &str = "LIFEBOAT_METRICS_FILE";
 const FILE: &str = "lifeboat.prom";
 
 /// A metric's name and help, in the order in which they are written. All are gauges.
-const METRICS: [(&str, &str); 24] = [
+const METRICS: [(&str, &str); 25] = [
     ("lifeboat_build_info", "Version of Lifeboat; always 1."),
     ("lifeboat_health_status", "The verdict on the usual terms: 0 ok, 1 warning, 2 critical, 3 unknown."),
     ("lifeboat_health_findings", "Findings by severity."),
@@ -50,6 +50,7 @@ const METRICS: [(&str, &str); 24] = [
     ("lifeboat_run_failures_recent", "Runs of a playbook that failed in the last 7 days."),
     ("lifeboat_drill_last_timestamp_seconds", "When the newest drill of a playbook began."),
     ("lifeboat_drill_last_recovery_seconds", "Recovery time that the newest drill of a playbook measured."),
+    ("lifeboat_alerts_undelivered", "Alerts that nobody has accepted yet."),
     ("lifeboat_disk_free_bytes", "Bytes that are free where backups are."),
     ("lifeboat_disk_size_bytes", "Size of the file system where backups are."),
 ];
@@ -136,6 +137,8 @@ pub fn render(report: &Report, drills: &[DrillRecord]) -> String {
         samples.time("lifeboat_drill_last_timestamp_seconds", &of, Some(drill.began));
         samples.millis("lifeboat_drill_last_recovery_seconds", &of, Some(drill.verdict.millis));
     }
+    let undelivered = report.undelivered.as_ref().map_or(0, |undelivered| undelivered.count);
+    samples.add("lifeboat_alerts_undelivered", &[], undelivered);
     for disk in &report.disks {
         for folder in &disk.folders {
             samples.add("lifeboat_disk_free_bytes", &[("path", folder)], disk.free);

@@ -181,7 +181,12 @@ struct Tally {
     ended: Option<(Option<u64>, Vec<String>, Option<Failure>)>,
     lost: Option<Failure>,
     drill: Option<DrillResult>,
+    /// Backups that it restored.
+    restored: BTreeSet<PathBuf>,
 }
+
+/// Name of the action that loads a backup into a database and compares what is there with what the backup holds.
+const RESTORE: &str = "restore";
 
 /// The record of a run that is going on. Dropped without [`RunRecord::end`], it is the record of a killed run.
 #[derive(Debug)]
@@ -318,6 +323,11 @@ impl RunRecord {
         self.tally().counted.iter().cloned().collect()
     }
 
+    /// Paths of the backups that it restored and compared.
+    pub fn restored(&self) -> Vec<PathBuf> {
+        self.tally().restored.iter().cloned().collect()
+    }
+
     /// Ends the record. Milliseconds, warnings and failure are those of the `RunEnded` event, which comes before.
     pub fn end(&self, exit: Exit) -> Result<(), Failure> {
         let mut tally = self.tally();
@@ -398,8 +408,10 @@ impl Tally {
                     _ => None,
                 }))
             }
-            What::ActionEnded { output, .. } | What::ActionKept { output, .. } => {
+            What::ActionEnded { action, output, .. } | What::ActionKept { action, output, .. } => {
                 self.bytes += self.made(output);
+                let backup = output.get("backup").and_then(serde_json::Value::as_str);
+                self.restored.extend(backup.filter(|_| action == RESTORE).map(PathBuf::from));
             }
             What::RunResumed { .. } => self.resumed += 1,
             What::Output { line, .. } => {

@@ -8,7 +8,7 @@ use crate::base::failure::Failure;
 use crate::base::health::copies::Place;
 use crate::base::health::{
     self, Drilled, Folder, Kept as KeptThing, KeptKind, Live, Missed, NotSeen, Ran, Report, Seen, Space,
-    Stored, Terms,
+    Stored, Terms, Undelivered,
 };
 use crate::base::plan::{Later, Need, Target};
 use crate::observe::Observation;
@@ -51,6 +51,8 @@ pub struct History {
     pub drills: Vec<Drilled>,
     /// Scheduled runs that were not made.
     pub missed: Vec<Missed>,
+    /// Alerts that nobody has accepted yet.
+    pub undelivered: Option<Undelivered>,
     /// What could not be read.
     pub unknown: Vec<NotSeen>,
 }
@@ -124,6 +126,7 @@ impl Observation for Health {
             drills: self.history.drills.clone(),
             kept: Vec::new(),
             missed: self.history.missed.clone(),
+            undelivered: self.history.undelivered.clone(),
             unknown: self.history.unknown.clone(),
         };
         let mut looked = BTreeSet::new();

@@ -9,6 +9,7 @@ use crate::base::resume::Resuming;
 use crate::base::schedule::Scheduled;
 use crate::base::units;
 use crate::engine::alert;
+use crate::engine::drill::mark_restored;
 use crate::engine::injection::Injection;
 use crate::engine::metrics;
 use crate::engine::policy::Policy;
@@ -207,6 +208,9 @@ fn live(
     tidy_up(host, &record);
     let session = Arc::new(session);
     let ended = conduct(host, Some(&record), launch, session, header, values);
+    if matches!(ended.0, Exit::Success | Exit::Warnings) {
+        mark_restored(host, &record.restored(), run.as_str());
+    }
     match (record.end(ended.0), &ended.1) {
         (Ok(()), _) => Ok(ended),
         // What ended the run counts for more than that its end is not on record.

@@ -10,6 +10,7 @@ use crate::base::ids::RunId;
 use crate::base::plan::Later;
 use crate::sys::fs::STAGED_SUFFIX;
 use chrono::{DateTime, FixedOffset, Local, NaiveDateTime, TimeZone};
+use std::collections::HashSet;
 use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -173,10 +174,11 @@ fn unseen(path: &Path, name: String, failure: &Failure) -> Option<Found> {
 /// Names of backups in `dir` that are gone, though their manifests are there. One that is being published is not gone.
 pub fn orphans(dir: &Path) -> Result<Vec<String>, Failure> {
     let names = crate::sys::fs::file_names(dir)?;
+    let in_work = names.iter().filter_map(|name| Some(staged_name(name)?.0));
+    let there: HashSet<&str> = names.iter().map(String::as_str).chain(in_work).collect();
     let mut orphans = Vec::new();
     for file in names.iter().filter_map(|name| name.strip_suffix(".json")) {
-        let in_work = |name: &String| staged_name(name).is_some_and(|(target, _)| target == file);
-        if names.iter().any(|name| name == file || in_work(name)) {
+        if there.contains(file) {
             continue;
         }
         let path = dir.join(file);
@@ -261,14 +263,19 @@ pub fn read_manifest(path: &Path) -> Result<Option<Manifest>, Failure> {
         Failure::new(Code::NotIntact, format!("the manifest `{}` cannot be understood", at.display()))
             .caused_by(cause)
     };
-    let value: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
-    let version = value.get("version").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    if version > u64::from(MANIFEST_VERSION) {
+    let read = serde_json::from_slice::<Manifest>(&text);
+    // One of a newer version may not even have the fields of this one.
+    let version = match &read {
+        Ok(manifest) => Some(u64::from(manifest.version)),
+        Err(_) => serde_json::from_slice::<serde_json::Value>(&text)
+            .ok()
+            .and_then(|value| value.get("version").and_then(serde_json::Value::as_u64)),
+    };
+    if let Some(version) = version.filter(|version| *version > u64::from(MANIFEST_VERSION)) {
         return Err(unreadable(format!("it has version {version}, this Lifeboat knows {MANIFEST_VERSION}"))
             .hint("Use a Lifeboat at least as new as the one that made the backup."));
     }
-    serde_json::from_value(value).map(Some).map_err(|error| unreadable(error.to_string()))
+    read.map(Some).map_err(|error| unreadable(error.to_string()))
 }
 
 /// The digest in `FILE.sha256`, if there is one: the first word of the line that `sha256sum` writes, in lower case.

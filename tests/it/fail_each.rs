@@ -373,7 +373,8 @@ fn showing_what_lifeboat_does() {
 fn checking_the_health_does_nothing_that_could_fail() {
     let project = TestProject::new().file("package.json", "{}\n");
     project.run(&["backup_config"]).exits(0);
-    project.run(&["health_check", "--copies", "0", "--storage", "0", "--offsite-copies", "0"]).exits(0);
+    let terms = ["--copies", "0", "--storage", "0", "--offsite-copies", "0", "--min-free", "0"];
+    project.run(&[&["health_check"][..], &terms].concat()).exits(0);
     assert_eq!(begun(&project), 0);
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cluster::sample_database;
 use crate::project::{Ran, TestProject};
+use expect_test::expect;
 use serde_json::Value;
 
 /// Terms on which neither this machine's disks nor the number of its copies count.
@@ -206,9 +207,165 @@ fn a_database_is_checked_too_and_its_drill_counts() {
     let project = TestProject::new().database(&source);
     project.run(&["backup_database", "--tag", "daily"]).exits(0);
     assert_eq!(found(&project, &[]), ["warning never_drilled"]);
-    project.run(&["drill", "restore", "--database", "--latest"]).exits(0);
+    // What a schedule does counts: the restore test, and not only a drill.
+    project.run(&["restore_test", "--no-tests"]).exits(0);
     assert_eq!(found(&project, &[]), [""; 0]);
+    let later = chrono::Local::now() + chrono::TimeDelta::days(36);
+    let lenient = ["--max-age", "99d", "--verify-age", "99d"];
+    let project = project.env("LIFEBOAT_NOW", later.to_rfc3339());
+    assert_eq!(found(&project, &lenient), ["warning drill_old"]);
+    project.run(&["drill", "restore", "--database", "--latest"]).exits(0);
+    assert_eq!(found(&project, &lenient), [""; 0]);
+    let project = project.env("LIFEBOAT_NOW", "");
     assert!(status(&project, &[]).stdout.starts_with("OK: nothing is wrong; 1 source, newest backup "));
     status(&project, &["--nagios"]).exits(0);
     project.run(&[&["health_check"], &HERE[..]].concat()).exits(0);
+}
+
+#[test]
+fn what_needs_a_person_is_shown_whole() {
+    let project = with_days(&[7, 8, 9, 10])
+        .playbook("rehearse", "step \"Recover\" { write(\"made\", \"x\"); fail(\"no way\"); }")
+        .playbook("owing", "ensure { info(\"worked\"); } always { step \"Clean up\" { fail(\"cannot\"); } }")
+        .playbook("endless", "step \"Wait\" { write(\"begun\", \"x\"); exec([\"sleep\", \"600\"]); }");
+    project.run(&["drill", "rehearse"]).exits(5);
+    project.run(&["owing"]);
+    let mut endless = project.start(&["endless"]);
+    crate::aftermath::wait_for("the run to begin", || project.at("begun").exists());
+    let project = project.env("LIFEBOAT_NOW", "2025-11-11T03:00:00+00:00");
+    let shown = status(&project, &[]).exits(0).stdout;
+    let line = status(&project, &["--nagios"]).exits(2).stdout;
+    let json: Value = serde_json::from_str(&status(&project, &["--json"]).exits(0).stdout).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&endless), rustix::process::Signal::TERM)
+        .unwrap();
+    endless.wait().unwrap();
+    expect![[r#"
+        CRITICAL: 2 critical, 3 warnings; 1 source, newest backup 25 h 0 min ago
+        Problems
+          critical  the last drill of rehearse failed, 25 h 0 min ago
+                    `lifeboat history --playbook rehearse` tells why; drill it again when that is mended.
+          critical  the last run of owing failed 25 h 0 min ago: cannot
+                    `lifeboat show LETTERS` tells more; mend it, then `lifeboat resume LETTERS` or run it again.
+          warning   tree PROJECT: the newest backup is 25 h 0 min old (limit 24 h 0 min)
+                    Make one now, see with `lifeboat history` why none was made, and check the schedule.
+          warning   run LETTERS of endless has been going on for 25 h 0 min
+                    `lifeboat logs -f LETTERS` tells what it does.
+          warning   run LETTERS of owing owes a clean-up
+                    `lifeboat resume LETTERS` makes up for it.
+        Newest backups
+          tree PROJECT  aurora_config_STAMP.tar.gz  25 h 0 min ago  SIZE  verified 25 h 0 min ago  never drilled  0 copies, 0 off-site
+        Runs that need you
+          LETTERS  owing  25 h 0 min ago  failed (exit 1): cannot (playbooks/owing.rhai:2:55), owes a clean-up  lifeboat resume LETTERS
+        Runs of the last 7 days
+          backup_config  4 runs  0 failed  100 % completed  25 h 0 min ago
+          owing          1 run   1 failed  0 % completed    25 h 0 min ago
+        Drills
+          rehearse  last drilled 1 day ago: >= TIME, failed
+        Disks
+          (a disk)
+        Kept by restores; `lifeboat cleanup` removes it
+          nothing
+        Alerts
+          no channel is set: nobody is told when something fails; `lifeboat alert test --help` names them
+        warning: not looked at: kept databases: no database is named: neither the playbook nor DB_NAME, DATABASE_URL, PGDATABASE or PGSERVICE says which one is meant
+    "#]].assert_eq(&steady(&project, &shown));
+    let size = json["sources"][0]["newest"]["size"].as_u64().unwrap();
+    let line = line.replace(&format!("={size}B"), "=SIZE");
+    expect![[r#"
+        BACKUP CRITICAL - the last drill of rehearse failed, 25 h 0 min ago (and 4 more) | 'tree PROJECT age'=90000s;86400;172800;0 'tree PROJECT size'=SIZE;;;0 'backups/database backups/config free'=N%;0:;;0;100 'failures'=1;;;0
+    "#]].assert_eq(&steady(&project, &line));
+    let mut source = json["sources"][0].clone();
+    for part in ["copies", "identity", "verified"] {
+        source[part].take();
+    }
+    for part in ["created", "size"] {
+        source["newest"][part].take();
+        source["tags"][0]["newest"][part].take();
+    }
+    for part in ["millis", "usual_millis", "usual_size", "verified"] {
+        assert!(source["tags"][0][part].take() != Value::Null, "{part}");
+    }
+    let source = serde_json::to_string_pretty(&source).unwrap();
+    expect![[r#"
+        {
+          "backups": 4,
+          "copies": null,
+          "damaged": [],
+          "drilled": null,
+          "identity": null,
+          "newest": {
+            "age": 90000,
+            "created": null,
+            "folder": "backups/config",
+            "name": "aurora_config_STAMP.tar.gz",
+            "size": null,
+            "verified": true
+          },
+          "source": "tree PROJECT",
+          "status": "warning",
+          "superseded": false,
+          "tags": [
+            {
+              "backups": 4,
+              "drilled": null,
+              "millis": null,
+              "newest": {
+                "age": 90000,
+                "created": null,
+                "folder": "backups/config",
+                "name": "aurora_config_STAMP.tar.gz",
+                "size": null,
+                "verified": true
+              },
+              "tag": "daily",
+              "usual_millis": null,
+              "usual_size": null,
+              "verified": null
+            }
+          ],
+          "verified": null
+        }
+    "#]]
+    .assert_eq(&steady(&project, &source));
+}
+
+/// A text without what differs from machine to machine and from run to run.
+fn steady(project: &TestProject, text: &str) -> String {
+    let mut text = project.steady(text);
+    for run in project.names(".lifeboat/runs") {
+        let letters = run.rsplit('-').next().unwrap();
+        text = text.replace(letters, "LETTERS");
+    }
+    let line = |line: &str| match line {
+        _ if line.contains(" % free ") => "  (a disk)".to_owned(),
+        _ => match line.split_once(" free'=") {
+            Some((before, after)) => format!("{before} free'=N%{}", after.split_once('%').unwrap().1),
+            None => line.to_owned(),
+        },
+    };
+    text.lines().map(|text| line(text) + "\n").collect()
+}
+
+#[test]
+fn what_is_accepted_is_said_once_for_all() {
+    let project = with_days(&[10]).file(
+        ".env",
+        "BACKUP_COPIES=0\nBACKUP_STORAGE_TYPES=0\nBACKUP_OFFSITE_COPIES=0\nBACKUP_MAX_AGE=8d\nBACKUP_VERIFY_AGE=30d\n",
+    );
+    let project = project.env("LIFEBOAT_NOW", "2025-11-17T02:00:00+00:00");
+    project.run(&["status", "--check", "--min-free", "0"]).exits(0);
+    project.run(&["health_check", "--min-free", "0"]).exits(0).says("nothing is wrong");
+    let metrics = project.run(&["status", "--prometheus"]).exits(0).stdout;
+    assert!(!metrics.contains("lifeboat_health_findings{severity=\"critical\"} 1"), "{metrics}");
+    project.run(&["status", "--check", "--min-free", "0", "--max-age", "3d"]).exits(1);
+    let project = project.env("BACKUP_MAX_AGE", "a week");
+    let ran = project.run(&["status"]).exits(2);
+    expect![[r#"
+        error: BACKUP_MAX_AGE is not a duration
+        hint: Set BACKUP_MAX_AGE to a duration such as `36h` or `7d`, or remove it: then it is 24 h 0 min.
+    "#]]
+    .assert_eq(&ran.stderr);
+    project.run(&["status", "--nagios"]).exits(3).says("");
+    let project = project.env("BACKUP_MAX_AGE", "").env("BACKUP_COPIES", "many");
+    project.run(&["status"]).exits(2).says("error: BACKUP_COPIES is not a number");
 }

@@ -15,6 +15,8 @@ pub enum Manner {
     StartTls,
     /// Refuses every receiver for good.
     RefusesForGood,
+    /// Refuses one receiver, the boss, for good.
+    RefusesTheBoss,
     /// Refuses the first receiver for now, and takes the mail the second time.
     RefusesOnce,
     /// Refuses every user.
@@ -133,6 +135,9 @@ fn serve(stream: TcpStream, manner: Manner, first: bool, log: &Mutex<Vec<Mail>>)
             "AUTH" if manner == Manner::RefusesUsers => say(&mut stream, "535 who are you")?,
             "AUTH" => say(&mut stream, "235 welcome")?,
             "RCPT" if manner == Manner::RefusesForGood => say(&mut stream, "550 no such user here")?,
+            "RCPT" if manner == Manner::RefusesTheBoss && line.contains("boss") => {
+                say(&mut stream, "550 the boss has left")?;
+            }
             "RCPT" if manner == Manner::RefusesOnce && first => say(&mut stream, "451 try again later")?,
             "MAIL" | "RCPT" | "RSET" | "NOOP" => say(&mut stream, "250 fine")?,
             "DATA" if manner == Manner::BreaksOff => {

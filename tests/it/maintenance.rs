@@ -79,7 +79,8 @@ fn configured() -> TestProject {
 
 #[test]
 fn what_is_due_over_a_year_is_told_by_days() {
-    let mut project = configured();
+    // A database that is named wants its test, though nothing here asks it.
+    let mut project = configured().env("DB_NAME", "shop");
     assert_eq!(listed(&project), ALL);
     // Machine and people do everything once.
     project = at(project, "2025-11-10T06:30:00Z");
@@ -319,4 +320,28 @@ fn settings_of_retention_count_and_wrong_ones_warn() {
             assert!(ran.stderr.contains(&told), "{told}\n{}", ran.stderr);
         }
     }
+}
+
+#[test]
+fn a_project_without_a_database_has_no_restore_to_test() {
+    let receiver = Receiver::new();
+    let project = at(configured(), "2025-11-10T06:30:00Z").env("BACKUP_WEBHOOK_URL", receiver.url());
+    let ran = project.run(&["maintenance"]).exits(0);
+    let told = "- Test restore             weekly     DevOps      never done       not due  (nothing to do: there never was a \
+                backup of a database)\n";
+    assert!(ran.stderr.contains(told), "{}", ran.stderr);
+    assert_eq!(receiver.messages("Maintenance done: Verify backups, Review logs; due for people: ").len(), 1);
+    assert_eq!(listed(&project), ALL[3..]);
+    // Whoever asks for it gets it.
+    project
+        .run(&["maintenance", "--only", "Test restore"])
+        .exits(1)
+        .says("there is no backup in backups/database");
+    // A database that is named must have been backed up, and so must one that had a backup.
+    let project = project.env("DB_NAME", "shop");
+    project.run(&["maintenance"]).exits(1).says("there is no backup of shop in backups/database");
+    let project = project.env("DB_NAME", "");
+    project.run(&["maintenance", "--done", "Test restore"]).exits(0);
+    let project = at(project, "2025-11-18T06:30:00Z");
+    project.run(&["maintenance"]).exits(1).says("Test restore: ");
 }

@@ -77,7 +77,11 @@ fn every_run_replaces_the_file() {
     assert_eq!(tagged("lifeboat_backup_last_intact"), 1.0);
     assert!(tagged("lifeboat_backup_last_size_bytes") > 0.0);
     assert_eq!(samples[r#"lifeboat_run_last_exit_code{playbook="backup_config"}"#], 0.0);
-    assert_eq!(samples["lifeboat_health_status"], 1.0);
+    // How full the disk of this machine is may make it worse than the copies that are missing.
+    let status: serde_json::Value =
+        serde_json::from_str(&project.run(&["status", "--json"]).exits(0).stdout).unwrap();
+    let told = if status["status"] == "warning" { 1.0 } else { 2.0 };
+    assert_eq!(samples["lifeboat_health_status"], told, "{status}");
     // A failed run is counted too, and a dry run writes nothing.
     let project = project.playbook("broken", "fail(\"x\");\n");
     project.run(&["broken"]).exits(1);

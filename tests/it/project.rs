@@ -142,7 +142,14 @@ impl TestProject {
         std::fs::write(dir.path().join("lifeboat.toml"), "").unwrap();
         let home = dir.path().display().to_string();
         let path = std::env::var("PATH").unwrap();
-        let env = [("HOME", home), ("PATH", path), ("LANG", "C.UTF-8".to_owned()), ("TZ", "UTC".to_owned())];
+        let env = [
+            ("HOME", home),
+            ("PATH", path),
+            ("LANG", "C.UTF-8".to_owned()),
+            ("TZ", "UTC".to_owned()),
+            // How full the disk of this machine is decides nothing here.
+            ("BACKUP_ALERT_DISK_PERCENT", "0".to_owned()),
+        ];
         Self { dir, env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect() }
     }
 

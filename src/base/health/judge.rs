@@ -3,7 +3,9 @@
 use crate::base::health::report::age;
 use crate::base::health::runs;
 use crate::base::health::source;
-use crate::base::health::{DiskReport, Finding, KeptKind, Problem, Report, Seen, Severity, Terms};
+use crate::base::health::{
+    DiskReport, Finding, KeptKind, Problem, Report, Seen, Severity, Terms, Undelivered,
+};
 use crate::base::units;
 use std::collections::BTreeMap;
 
@@ -14,6 +16,7 @@ pub fn judge(seen: &Seen, terms: &Terms) -> Report {
     let playbooks = runs::judge(seen, terms, &mut findings);
     findings.extend(absent(seen));
     findings.extend(missed(seen));
+    findings.extend(seen.undelivered.as_ref().map(undelivered));
     let disks = disks(seen, terms, &mut findings);
     findings.extend(left(seen, terms));
     let grave = seen.unknown.iter().filter(|unknown| unknown.matters);
@@ -39,6 +42,7 @@ pub fn judge(seen: &Seen, terms: &Terms) -> Report {
         playbooks,
         disks,
         missed: seen.missed.clone(),
+        undelivered: seen.undelivered.clone(),
         unknown: seen.unknown.iter().map(|unknown| unknown.what.clone()).collect(),
         terms: *terms,
     }
@@ -121,6 +125,22 @@ fn missed(seen: &Seen) -> Vec<Finding> {
         })
     };
     by_playbook.into_iter().filter_map(finding).collect()
+}
+
+fn undelivered(undelivered: &Undelivered) -> Finding {
+    let alerts = match undelivered.count {
+        1 => "1 alert was".to_owned(),
+        n => format!("{n} alerts were"),
+    };
+    let since = undelivered.since.format("%Y-%m-%d %H:%M");
+    Finding {
+        severity: Severity::Warning,
+        code: Problem::Undelivered,
+        about: String::new(),
+        tag: None,
+        message: format!("{alerts} not delivered since {since}: {}", undelivered.why),
+        hint: "`lifeboat alert test` tries every channel; the next live run delivers what waits.".to_owned(),
+    }
 }
 
 fn disks(seen: &Seen, terms: &Terms, findings: &mut Vec<Finding>) -> Vec<DiskReport> {

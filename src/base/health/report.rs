@@ -2,7 +2,7 @@
 
 use crate::base::backup::Source;
 use crate::base::health::copies::Copies;
-use crate::base::health::{Missed, Terms};
+use crate::base::health::{Missed, Terms, Undelivered};
 use crate::base::units;
 use chrono::{DateTime, FixedOffset};
 use serde::Serialize;
@@ -83,6 +83,8 @@ pub enum Problem {
     Leftovers,
     /// What restores have kept lies about for long.
     KeptOld,
+    /// Alerts that nobody has accepted.
+    Undelivered,
     /// Something that the verdict depends on could not be looked at.
     Unreadable,
 }
@@ -225,6 +227,8 @@ pub struct Report {
     pub disks: Vec<DiskReport>,
     /// Scheduled runs that were not made.
     pub missed: Vec<Missed>,
+    /// Alerts that nobody has accepted yet.
+    pub undelivered: Option<Undelivered>,
     /// What could not be looked at, and why.
     pub unknown: Vec<String>,
     /// From where on something is a finding.

@@ -28,8 +28,21 @@ pub struct Seen {
     pub kept: Vec<Kept>,
     /// Scheduled runs that were not made.
     pub missed: Vec<Missed>,
+    /// Alerts that nobody has accepted yet.
+    pub undelivered: Option<Undelivered>,
     /// What could not be looked at.
     pub unknown: Vec<NotSeen>,
+}
+
+/// Alerts that nobody has accepted yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Undelivered {
+    /// How many.
+    pub count: usize,
+    /// Since when the oldest waits.
+    pub since: DateTime<FixedOffset>,
+    /// Why the newest was not delivered the last time.
+    pub why: String,
 }
 
 /// A folder of backups.

@@ -380,19 +380,22 @@ impl Judgement<'_> {
             );
             self.add(warn, Problem::VerifyOld, None, message, VERIFY);
         }
-        const DRILL: &str = "`lifeboat drill restore --database --config --latest` rehearses it; schedule `restore_test` monthly.";
+        const DRILL: &str = "`lifeboat restore_test` restores the newest; schedule it monthly, or `maintenance`, which tests weekly.";
         match drilled.map(|at| self.since(at)) {
             // A drill notes in a manifest only what it loaded into a database.
             None if newest.content == Content::Sql => self.add(
                 warn,
                 Problem::NeverDrilled,
                 None,
-                "no drill ever restored one of its backups".to_owned(),
+                "none of its backups was ever restored, not even as a test".to_owned(),
                 DRILL,
             ),
             Some(seconds) if seconds > self.terms.drill_age.as_secs() => {
                 let limit = age(self.terms.drill_age.as_secs());
-                let message = format!("the last drill was {} ago (limit {limit})", age(seconds));
+                let message = format!(
+                    "the last restore of one, drill or test, was {} ago (limit {limit})",
+                    age(seconds)
+                );
                 self.add(warn, Problem::DrillOld, None, message, DRILL);
             }
             Some(_) | None => {}
@@ -427,7 +430,14 @@ impl Judgement<'_> {
                 Problem::Copies,
                 None,
                 format!("{missing} ({})", copies.told()),
-                "Copy the backups to another disk and to another site, and name those folders: as DIR, and in BACKUP_OFFSITE_DIRS.",
+                &format!(
+                    "Copy the backups to another disk and to another site, and name those folders: as DIR, and in \
+                     BACKUP_OFFSITE_DIRS. What is accepted as it is can be said in .env: BACKUP_COPIES={}, \
+                     BACKUP_STORAGE_TYPES={}, BACKUP_OFFSITE_COPIES={}.",
+                    copies.copies,
+                    copies.storage.len(),
+                    copies.offsite
+                ),
             );
         }
         copies

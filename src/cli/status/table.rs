@@ -10,6 +10,7 @@ use crate::journal::drills::DrillRecord;
 use crate::journal::reader::RunSummary;
 use crate::observe::kept::KeptDatabase;
 use crate::observe::kept_files::KeptFiles;
+use crate::sys::channel;
 use crate::sys::host::Host;
 use crate::sys::postgres::mark::Kind;
 use chrono::{DateTime, FixedOffset};
@@ -105,6 +106,15 @@ impl Status {
         let kept: Vec<Vec<String>> =
             databases.chain(self.files.iter().map(|kept| kept_files(kept, host))).collect();
         section("Kept by restores; `lifeboat cleanup` removes it", &kept, "nothing");
+        let channels: Vec<Vec<String>> = channel::configured(host)
+            .iter()
+            .map(|channel| vec![channel.name.to_owned(), channel.receiver()])
+            .collect();
+        section(
+            "Alerts",
+            &channels,
+            "no channel is set: nobody is told when something fails; `lifeboat alert test --help` names them",
+        );
         for unknown in &report.unknown {
             text += &format!("{} not looked at: {unknown}\n", paint.warning("warning:"));
         }
@@ -191,6 +201,7 @@ fn kept_row(what: &str, name: &str, size: Option<u64>, seconds: u64, run: &str) 
 
 fn ago(now: DateTime<FixedOffset>, then: DateTime<FixedOffset>) -> String {
     match u64::try_from((now - then).num_seconds()) {
+        Ok(..60) => "just now".to_owned(),
         Ok(seconds) => format!("{} ago", age(seconds)),
         Err(_) => "in the future".to_owned(),
     }

@@ -3,6 +3,7 @@
 use super::book::{Book, Pending, Permit, notice};
 use super::courier::{HURRIED, Outcome, PATIENT, Patience, Sent, carry};
 use crate::base::event::{Alert, Level, What};
+use crate::base::failure::Failure;
 use crate::base::ids::RunId;
 use crate::base::notice::{Kind, Notice};
 use crate::journal::reader;
@@ -85,8 +86,11 @@ pub fn settle(host: &Host, kind: Kind, key: &str) {
 }
 
 /// The alerts that nobody has accepted yet, oldest first.
-pub fn pending(state: &Path) -> Vec<Pending> {
-    Book::read(state).pending
+///
+/// # Errors
+/// If their book is there and cannot be read.
+pub fn pending(state: &Path) -> Result<Vec<Pending>, Failure> {
+    Book::load(state).map(|book| book.pending)
 }
 
 /// Delivers what nobody has accepted yet, and tells of what was held back or dropped: for the beginning of a run, and for a
@@ -94,8 +98,9 @@ pub fn pending(state: &Path) -> Vec<Pending> {
 ///
 /// It takes some seconds at most, and does nothing when another process is at it.
 pub fn deliver_pending(host: &Arc<Host>) -> Option<usize> {
-    let book = Book::read(host.state());
-    if book == Book::default() || channel::configured(host).is_empty() {
+    if Book::load(host.state()).is_ok_and(|book| book == Book::default())
+        || channel::configured(host).is_empty()
+    {
         return Some(0);
     }
     let now = now(host);
@@ -148,7 +153,7 @@ pub(super) fn announce(host: &Arc<Host>, notices: Vec<Notice>, patience: Patienc
     }
     let now = now(host);
     let notices: Vec<Notice> =
-        notices.into_iter().map(|notice| notice.masked(|text| host.masker().mask(text))).collect();
+        notices.into_iter().map(|notice| notice.masked(|text| host.masker().mask(text)).tamed()).collect();
     let (limit, invalid) = channel::number(host, ALERTS_PER_HOUR, PER_HOUR);
     if let Some(failure) = invalid {
         let hint = failure.hints.first().cloned().unwrap_or_default();

@@ -62,6 +62,11 @@ struct Known {
     message: String,
 }
 
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 /// The book.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Book {
@@ -79,6 +84,9 @@ pub(super) struct Book {
     /// How many alerts were dropped before anybody accepted them.
     #[serde(default)]
     dropped: u64,
+    /// That the book before could not be read, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unread: Option<String>,
 }
 
 /// What becomes of an alert that is about to be sent.
@@ -95,12 +103,36 @@ pub(super) enum Permit {
 impl Book {
     /// The book of a state folder; an empty one where there is none, or none that can be read.
     pub(super) fn read(state: &Path) -> Self {
-        alerts::read_book(state).ok().flatten().map_or_else(Self::default, |text| Self::parse(&text))
+        Self::load(state).unwrap_or_default()
     }
 
-    fn parse(text: &str) -> Self {
-        // What cannot be read must not keep the next alert from being sent.
-        serde_json::from_str(text).unwrap_or_default()
+    /// The book of a state folder; an empty one where there is none.
+    ///
+    /// # Errors
+    /// `Journal` if it is damaged, or of a newer Lifeboat.
+    pub(super) fn load(state: &Path) -> Result<Self, Failure> {
+        alerts::read_book(state)?.map_or_else(|| Ok(Self::default()), |text| Self::parse(&text))
+    }
+
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let damaged =
+            |why: String| Failure::new(Code::Journal, "the book of alerts cannot be read").caused_by(why);
+        let version =
+            serde_json::from_str::<Version>(text).map_err(|error| damaged(error.to_string()))?.version;
+        if version > FORMAT {
+            return Err(damaged(format!("it has format {version}, this Lifeboat reads {FORMAT}"))
+                .hint("Use a Lifeboat at least as new as the one that wrote it."));
+        }
+        serde_json::from_str(text).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// What goes on where a book was that cannot be read, which is kept beside it.
+    fn instead_of(failure: &Failure) -> Self {
+        let unread = format!(
+            "{failure}; what waited in it is not delivered, and is kept in alerts/{}",
+            alerts::SET_ASIDE
+        );
+        Self { unread: Some(unread), ..Self::default() }
     }
 
     /// Changes the book of a state folder, alone.
@@ -109,7 +141,15 @@ impl Book {
     /// If it cannot be written; then nothing is changed.
     pub(super) fn change<T>(state: &Path, change: impl FnOnce(&mut Self) -> T) -> Result<T, Failure> {
         alerts::change_book(state, |text| {
-            let mut book = text.map_or_else(Self::default, |text| Self::parse(&text));
+            // What cannot be read must not keep the next alert from being sent, and is not thrown away.
+            let mut book = match text.as_deref().map(Self::parse) {
+                None => Self::default(),
+                Some(Ok(book)) => book,
+                Some(Err(failure)) => {
+                    alerts::set_book_aside(state)?;
+                    Self::instead_of(&failure)
+                }
+            };
             let value = change(&mut book);
             book.version = FORMAT;
             let text = serde_json::to_string_pretty(&book).map_err(|error| {
@@ -197,19 +237,21 @@ impl Book {
         self.dropped += (before - self.pending.len()) as u64;
     }
 
-    /// The alert that tells of those that were dropped, if any were.
+    /// The alert that tells of those that were dropped or lost, if any were.
     pub(super) fn of_dropped(&self, now: DateTime<FixedOffset>) -> Option<Notice> {
-        let told = match self.dropped {
-            0 => return None,
-            1 => "1 alert was dropped, since nobody accepted it in time".to_owned(),
-            n => format!("{n} alerts were dropped, since nobody accepted them in time"),
+        let dropped = match self.dropped {
+            0 => None,
+            1 => Some("1 alert was dropped, since nobody accepted it in time".to_owned()),
+            n => Some(format!("{n} alerts were dropped, since nobody accepted them in time")),
         };
-        Some(notice("error", told, now))
+        let told: Vec<String> = dropped.into_iter().chain(self.unread.clone()).collect();
+        (!told.is_empty()).then(|| notice("error", told.join("; "), now))
     }
 
-    /// Notes that somebody was told of those that were dropped.
+    /// Notes that somebody was told of those that were dropped or lost.
     pub(super) fn told_of_dropped(&mut self) {
         self.dropped = 0;
+        self.unread = None;
     }
 }
 
@@ -310,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_book_that_cannot_be_read_is_an_empty_one() {
+    fn a_book_that_cannot_be_read_is_kept_and_told_of() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Book::read(dir.path()), Book::default());
         Book::change(dir.path(), |book| book.keep(told("error", "m"), "gone", at(0))).unwrap();
@@ -320,9 +362,26 @@ mod tests {
             std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777,
             0o600
         );
-        std::fs::write(&path, "{ torn").unwrap();
-        assert_eq!(Book::read(dir.path()), Book::default());
-        Book::change(dir.path(), |book| book.keep(told("error", "n"), "gone", at(0))).unwrap();
-        assert_eq!(Book::read(dir.path()).pending[0].notice.alert.message, "n");
+        for (text, why) in [
+            ("{ torn", "key must be a string at line 1 column 3"),
+            ("{\"version\": 2, \"waiting\": []}", "it has format 2, this Lifeboat reads 1"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(Book::read(dir.path()), Book::default());
+            let failure = Book::load(dir.path()).unwrap_err();
+            assert_eq!(failure.to_string(), format!("the book of alerts cannot be read: {why}"));
+            Book::change(dir.path(), |book| book.keep(told("error", "n"), "gone", at(0))).unwrap();
+            let book = Book::load(dir.path()).unwrap();
+            assert_eq!(book.pending[0].notice.alert.message, "n");
+            assert_eq!(
+                book.of_dropped(at(0)).unwrap().alert.message,
+                format!(
+                    "the book of alerts cannot be read: {why}; what waited in it is not delivered, and is kept in \
+                     alerts/book.json.unreadable"
+                )
+            );
+            let kept = std::fs::read_to_string(dir.path().join("alerts/book.json.unreadable")).unwrap();
+            assert_eq!(kept, text);
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! The check-up of the backups.
 
 use crate::base::health::{Chain, Finding, Newest, Report, SourceReport, Terms};
-use crate::engine::health::recorded;
+use crate::engine::health::{recorded, terms};
 use crate::observe::health_check::{Checkup, Health};
 use crate::script::bind::time::{Bytes, Span};
 use crate::script::bind::{known_text, known_texts, observe};
 use crate::script::context::{Raised, RunContext};
+use crate::script::fault;
 use crate::script::option_keys::Options;
 use crate::script::options::{self, Period};
 use crate::script::value::IntoScript;
@@ -44,8 +45,7 @@ struct Given {
 }
 
 impl Given {
-    fn terms(&self) -> Terms {
-        let usual = Terms::default();
+    fn terms(&self, usual: Terms) -> Terms {
         let period = |given: Option<Period>, usual: Duration| given.map_or(usual, |period| period.0);
         Terms {
             max_age: period(self.max_age, usual.max_age),
@@ -64,9 +64,9 @@ impl Given {
 
 fn check(ctx: &NativeCallContext, dirs: Vec<PathBuf>, options: Map) -> Result<Dynamic, Raised> {
     let given: Given = options::read("health_check", options)?;
-    let terms = given.terms();
     let context = RunContext::of(ctx)?;
     let session = context.session()?;
+    let terms = given.terms(terms(session.host()).map_err(fault::raise)?);
     let facts = session.facts();
     // A drill has no runs before it: those of the machine are none of its sandbox.
     let (history, _, _) = recorded(session.host().state(), facts.now().fixed_offset(), &terms);

@@ -5,13 +5,15 @@
 //! that offer away.
 
 use super::{Attempt, EMAIL_FROM, EMAIL_TO, Rejected, SMTP_URL, cut, invalid_url, machine};
+use crate::base::event::{Level, What};
 use crate::base::failure::{Code, Failure};
-use crate::base::notice::Notice;
+use crate::base::notice::{Kind, Notice};
 use crate::base::secret::Secret;
 use crate::base::units;
 use crate::sys::host::Host;
 use crate::sys::stream::Digest;
 use chrono::DateTime;
+use lettre::address::Envelope;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
 use lettre::transport::smtp::authentication::Credentials;
@@ -165,17 +167,51 @@ impl Email {
         let transport = self.transport(attempt)?;
         let endpoint = self.endpoint();
         // The clock of the runtime is there only within it.
-        let work = async { tokio::time::timeout(attempt.limit, transport.send(message)).await };
+        let is_test = notice.kind == Kind::Test;
+        let work = async {
+            tokio::time::timeout(attempt.limit, self.to_all(host, &transport, &message, is_test)).await
+        };
         let sent = if attempt.even_if_ending { host.wait_to_the_end(work)? } else { host.wait(work)? };
         let limit = units::duration(attempt.limit);
         let silent =
             || Failure::new(Code::TimedOut, format!("`{endpoint}` did not take the e-mail within {limit}"));
         match sent {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(())) => Ok(()),
             Err(_) => Err(silent().into()),
             Ok(Err(error)) if error.is_timeout() => Err(silent().into()),
             Ok(Err(error)) => Err(refused(&endpoint, &error)),
         }
+    }
+
+    /// Sends it to all at once. One address that the server will never take keeps it from no other: they get it one by one then. A
+    /// test that did not reach all of them has failed.
+    async fn to_all(
+        &self,
+        host: &Host,
+        transport: &AsyncSmtpTransport<Tokio1Executor>,
+        message: &Message,
+        is_test: bool,
+    ) -> Result<(), lettre::transport::smtp::Error> {
+        let text = message.formatted();
+        let envelope = message.envelope();
+        let Err(error) = transport.send_raw(envelope, &text).await else { return Ok(()) };
+        let about_an_address = error.status().is_some_and(|code| matches!(u16::from(code), 550..=553 | 556));
+        if self.to.len() == 1 || !about_an_address {
+            return Err(error);
+        }
+        let mut refused = Vec::new();
+        for to in &self.to {
+            let Ok(one) = Envelope::new(envelope.from().cloned(), vec![to.email.clone()]) else { continue };
+            if let Err(error) = transport.send_raw(&one, &text).await {
+                refused.push(format!("{}: {}", to.email, self::refused(&self.endpoint(), &error).failure));
+            }
+        }
+        if is_test || refused.len() == self.to.len() {
+            return Err(error);
+        }
+        let message = format!("the alert did not reach {}. Correct {EMAIL_TO}.", refused.join("; "));
+        host.emit(What::Log { level: Level::Warn, message: host.masker().mask(&message) });
+        Ok(())
     }
 
     fn transport(&self, attempt: Attempt) -> Result<AsyncSmtpTransport<Tokio1Executor>, Failure> {
@@ -298,7 +334,6 @@ fn innermost(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use crate::base::event::Alert;
-    use crate::base::notice::Kind;
     use crate::sys::env::Env;
     use expect_test::expect;
 

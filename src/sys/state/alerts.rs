@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 const FOLDER: &str = "alerts";
 const BOOK: &str = "book.json";
+/// The name under which a book is kept that cannot be read.
+pub const SET_ASIDE: &str = "book.json.unreadable";
 /// How long the book is waited for: nobody holds it longer than it takes to write it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -56,6 +58,16 @@ pub fn claim_delivery(state: &Path) -> Result<Option<Claim>, Failure> {
 /// The book as text; `None` if there is none yet.
 pub fn read_book(state: &Path) -> Result<Option<String>, Failure> {
     read_text(&folder(state).join(BOOK))
+}
+
+/// Keeps the book under [another name](SET_ASIDE), in the place of one that was kept so before.
+///
+/// # Errors
+/// What the system says.
+pub fn set_book_aside(state: &Path) -> Result<(), Failure> {
+    let path = folder(state).join(BOOK);
+    std::fs::rename(&path, folder(state).join(SET_ASIDE))
+        .map_err(|error| Failure::io("rename", &path, &error))
 }
 
 /// Changes the book, alone: `change` gets its text and returns the new one, and something for the caller.

@@ -244,6 +244,25 @@ fn a_mail_server_that_refuses_is_told_in_its_own_words() {
 }
 
 #[test]
+fn a_receiver_that_is_gone_keeps_the_mail_from_no_other() {
+    let mail = MailServer::new(Manner::RefusesTheBoss);
+    let project =
+        with_mail(project(), &format!("smtp://127.0.0.1:{}", mail.port)).env("LIFEBOAT_NOW", at("02:00"));
+    let ran = project.run(&["bad"]).exits(1);
+    let told = format!(
+        "the alert did not reach boss@example.org: `127.0.0.1:{}` refused the e-mail: 550 the boss has left. Correct \
+         BACKUP_EMAIL_TO.",
+        mail.port
+    );
+    assert!(ran.stderr.contains(&told), "{}", ran.stderr);
+    let mails = mail.mails();
+    assert_eq!(mails.len(), 1);
+    assert!(mails[0].said.contains(&"RCPT TO:<ops@example.org>".to_owned()), "{:?}", mails[0].said);
+    project.run(&["alert", "test"]).exits(1);
+    assert_eq!(mail.mails().len(), 2);
+}
+
+#[test]
 fn a_mail_server_that_stumbles_is_asked_again() {
     let plain = |port| format!("smtp://127.0.0.1:{port}");
     let (mail, told) = tried(Manner::RefusesOnce, plain);
@@ -291,4 +310,59 @@ fn the_test_tells_of_every_channel() {
         receiver.requests()
     );
     assert_eq!(project.names(".lifeboat"), [""; 0], "a test keeps nothing");
+}
+
+#[test]
+fn no_child_sees_a_channel_in_its_arguments_or_its_environment() {
+    let receiver = Receiver::new();
+    let mail = MailServer::new(Manner::Implicit);
+    let project = with_mail(project(), &format!("smtps://me:{PASSWORD}@localhost:{}", mail.port))
+        .file("spy.sh", "cat /proc/self/environ /proc/[0-9]*/cmdline >> \"$1\" 2> /dev/null; test -e go\n")
+        .playbook(
+            "spied",
+            "const PLAYBOOK = #{ summary: \"x\", notify: #{ ping_env: \"PING_OWN\" } };\n\
+             step \"x\" { exec([\"sh\", \"spy.sh\", \"seen-by-exec\"]); }",
+        )
+        .env("BACKUP_WEBHOOK_URL", format!("http://{}/hook/s3cret-hook", receiver.address()))
+        .env("PING_OWN", format!("http://{}/ping/s3cret-check", receiver.address()))
+        .env("BACKUP_ALERT_COMMAND", "TOKEN=tok-3n; sh spy.sh seen-by-command || true");
+    project.run(&["spied"]).exits(1);
+    assert_eq!((receiver.requests().len(), mail.mails().len()), (3, 1), "all channels were at work");
+    for (name, may_know) in [("seen-by-exec", ""), ("seen-by-command", "tok-3n")] {
+        let seen = std::fs::read(project.at(name)).unwrap();
+        let seen = String::from_utf8_lossy(&seen);
+        assert!(seen.contains("spy.sh\0") && seen.contains("HOME="), "{seen}");
+        for secret in [PASSWORD, "s3cret-hook", "s3cret-check", "tok-3n"] {
+            assert!(!seen.contains(secret) || secret == may_know, "{secret} in {name}:\n{seen}");
+        }
+        // Its own text reaches the command by its environment alone.
+        assert!(seen.matches("tok-3n").count() <= 1, "{seen}");
+    }
+}
+
+#[test]
+fn a_failed_verification_and_a_failed_drill_alert() {
+    let receiver = Receiver::new();
+    let project = project()
+        .file("package.json", "{}\n")
+        .playbook("recover", "step \"Recover\" { write(\"made\", \"x\"); fail(\"the server is gone\"); }")
+        .env("LIFEBOAT_NOW", at("02:00"));
+    project.run(&["backup_config"]).exits(0);
+    let name = project.only("backups/config", ".tar.gz");
+    let path = project.at(format!("backups/config/{name}"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let project = project.env("BACKUP_WEBHOOK_URL", receiver.url());
+    project.run(&["verify_backups"]).exits(12);
+    project.run(&["drill", "recover"]).exits(5);
+    let told = |message: &str| serde_json::json!({ "status": "error", "message": message, "timestamp": "2025-11-10T02:00:00+00:00" });
+    assert_eq!(
+        receiver.bodies(),
+        [
+            told(&format!("verify_backups failed in step `Report`: 1 of 1 backups are not intact: {name}")),
+            told("drill of recover failed in step `Recover`: the server is gone"),
+        ]
+    );
 }

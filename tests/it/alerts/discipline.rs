@@ -85,13 +85,27 @@ fn what_nobody_accepts_is_kept_until_somebody_does_and_fails_nothing() {
         assert!(ran.stderr.contains(why), "{why}\n{}", ran.stderr);
     }
     let state = project.at(".lifeboat");
-    let pending = alert::pending(&state);
+    let pending = alert::pending(&state).unwrap();
     assert_eq!(pending.len(), 1);
     assert_eq!(pending[0].notice.alert.message, "all is well");
     assert!(pending[0].why.contains("`127.0.0.1:1`: Connection refused"), "{}", pending[0].why);
     use std::os::unix::fs::MetadataExt;
     assert_eq!(std::fs::metadata(state.join("alerts/book.json")).unwrap().mode() & 0o777, 0o600);
     assert!(!all_text(&project).contains("s3cret"));
+    let shown: serde_json::Value =
+        serde_json::from_str(&project.run(&["status", "--json"]).exits(0).stdout).unwrap();
+    let undelivered = shown["findings"].as_array().unwrap().iter().find(|one| one["code"] == "undelivered");
+    assert_eq!(
+        *undelivered.unwrap(),
+        serde_json::json!({
+            "severity": "warning", "code": "undelivered", "about": "", "tag": null,
+            "message": format!("1 alert was not delivered since 2025-11-10 02:00: {}", pending[0].why),
+            "hint": "`lifeboat alert test` tries every channel; the next live run delivers what waits.",
+        })
+    );
+    assert_eq!(shown["undelivered"]["count"], 1);
+    let metrics = project.run(&["status", "--prometheus"]).exits(0).stdout;
+    assert!(metrics.contains("\nlifeboat_alerts_undelivered 1\n"), "{metrics}");
     let run = project.names(".lifeboat/runs").remove(0);
     let noted = || {
         let text = std::fs::read_to_string(state.join("runs").join(&run).join("alert.json")).unwrap();
@@ -110,7 +124,10 @@ fn what_nobody_accepts_is_kept_until_somebody_does_and_fails_nothing() {
             "status": "success", "message": "all is well", "timestamp": "2025-11-10T02:00:00+00:00"
         })]
     );
-    assert_eq!(alert::pending(&state), []);
+    assert_eq!(alert::pending(&state), Ok(vec![]));
+    let shown = project.run(&["status"]).exits(0).stdout;
+    assert!(!shown.contains("not delivered"), "{shown}");
+    assert!(shown.contains("\nAlerts\n  webhook  127.0.0.1\n"), "{shown}");
     assert_eq!(noted()["delivered"], true);
 }
 
@@ -184,4 +201,21 @@ fn a_disk_that_is_nearly_full_is_told_of_once() {
     let told = told(&receiver);
     assert_eq!(told.len(), 1);
     assert!(told[0].starts_with("warning: less than 101 % of the disk of `kept` are free: "), "{told:?}");
+}
+
+#[test]
+fn a_message_is_cut_and_cleaned_so_that_every_channel_can_carry_it() {
+    let receiver = Receiver::new();
+    let text = "let text = \"ä\\x00\\x1b[31m\"; text.pad(200_000, \"x\"); step \"Tell\" { notify(\"success\", text); }";
+    let project = project()
+        .playbook("tell", text)
+        .env("BACKUP_WEBHOOK_URL", receiver.url())
+        .env("BACKUP_ALERT_COMMAND", "printf %s \"$LIFEBOAT_ALERT_MESSAGE\" > told")
+        .env("LIFEBOAT_NOW", at("02:00"));
+    let ran = project.run(&["tell"]).exits(0);
+    assert!(!ran.stderr.contains("not delivered"), "{}", ran.stderr);
+    let message = receiver.bodies()[0]["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("ä  [31mxxx") && message.ends_with("x…"), "{}", &message[..20]);
+    assert_eq!(message.len(), 16 * 1024 + '…'.len_utf8());
+    assert_eq!(std::fs::read_to_string(project.at("told")).unwrap(), message);
 }

@@ -1,6 +1,7 @@
 //! Pings of a run's check.
 
 use super::{at, project};
+use crate::mail::{MailServer, Manner};
 use crate::receiver::{Receiver, Request};
 
 /// The requests with the id of their run replaced, which must be the same in all.
@@ -104,15 +105,30 @@ fn a_check_that_is_gone_fails_nothing() {
 #[test]
 fn a_drill_has_no_channel_at_all() {
     let receiver = Receiver::new();
+    let mail = MailServer::new(Manner::Plain);
+    let header = "const PLAYBOOK = #{ summary: \"x\", notify: #{ ping_env: \"PING_OWN\" }, schedule: [#{ cron: \"0 2 * * *\" }] };";
     let project = project()
-        .playbook("tell", "step \"x\" { write(\"made\", \"x\"); notify(\"success\", \"all is well\"); }")
+        .playbook(
+            "tell",
+            &format!(
+                "{header}step \"x\" {{ write(\"made\", \"x\"); notify(\"success\", \"all is well\"); }}"
+            ),
+        )
         .env("BACKUP_WEBHOOK_URL", receiver.url())
-        .env("BACKUP_ALERT_COMMAND", "touch /proc/self/cwd/leaked")
-        .env("BACKUP_SMTP_URL", "smtp://127.0.0.1:1")
+        .env("BACKUP_PING_URL", receiver.url())
+        .env("PING_OWN", receiver.url())
+        .env("BACKUP_SMTP_URL", format!("smtp://127.0.0.1:{}", mail.port))
         .env("BACKUP_EMAIL_FROM", "a@example.org")
         .env("BACKUP_EMAIL_TO", "b@example.org");
+    let leaked = format!("touch {}", project.at("leaked").display());
+    let project = project.env("BACKUP_ALERT_COMMAND", leaked);
     let ran = project.run(&["drill", "tell"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(receiver.requests().len(), 0);
+    assert_eq!(mail.mails(), []);
     assert!(!project.at("leaked").exists());
+    // The very same run tells all of them when it is none.
+    project.run(&["tell"]).exits(0);
+    assert_eq!((receiver.requests().len(), mail.mails().len()), (3, 1));
+    assert!(project.at("leaked").exists());
 }
