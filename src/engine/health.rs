@@ -6,7 +6,7 @@ use crate::base::units;
 use crate::engine::alert;
 use crate::journal::drills::{self, DrillRecord};
 use crate::journal::reader::{self, RunState, RunSummary};
-use crate::journal::slots::{self, Became};
+use crate::journal::slots::{self, Became, Decision};
 use crate::observe::Observation;
 use crate::observe::health_check::{Checkup, Health, History};
 use crate::sys::channel;
@@ -80,7 +80,7 @@ pub fn recorded(
         Vec::new()
     });
     let since = now - TimeDelta::days(i64::from(terms.days));
-    let missed = missed(state, since, now).unwrap_or_else(|failure| {
+    let missed = missed(state, since, now, &runs).unwrap_or_else(|failure| {
         note("schedules", &failure);
         Vec::new()
     });
@@ -103,7 +103,11 @@ pub fn recorded(
     (history, runs, drills)
 }
 
-/// Scheduled runs that were not made since then: those that somebody left out, and those of which nobody knows.
+/// How long a run that is said to begin may go without a record; then its process was gone before it could make one.
+const UNBEGUN: TimeDelta = TimeDelta::minutes(30);
+
+/// Scheduled runs that were not made since then: those that somebody left out, those that ended before they had a record
+/// among `runs`, and those of which nobody knows.
 ///
 /// # Errors
 /// If the record of schedules cannot be read.
@@ -111,14 +115,35 @@ fn missed(
     state: &Path,
     since: DateTime<FixedOffset>,
     now: DateTime<FixedOffset>,
+    runs: &[RunSummary],
 ) -> Result<Vec<Missed>, Failure> {
-    let left_out = slots::decisions(state, since)?.into_iter().filter_map(|decision| match decision.what {
-        Became::PassedOver { why, .. } => Some(Missed {
-            playbook: decision.playbook,
-            schedule: decision.schedule,
-            slot: decision.slot,
-            why: why.words().to_owned(),
-        }),
+    let decisions = slots::decisions(state, since)?;
+    let of = |decision: &Decision, why: &str| Missed {
+        playbook: decision.playbook.clone(),
+        schedule: decision.schedule.clone(),
+        slot: decision.slot,
+        why: why.to_owned(),
+    };
+    let has_ended = |begun: &Decision| {
+        decisions.iter().any(|other| {
+            matches!(other.what, Became::Ended { .. })
+                && (&other.playbook, &other.schedule, other.slot)
+                    == (&begun.playbook, &begun.schedule, begun.slot)
+        })
+    };
+    // In the hour that comes twice a run's time is a second later than its instant.
+    let has_record = |begun: &Decision| {
+        let is_it = |run: &RunSummary| {
+            run.playbook == begun.playbook
+                && run.began.is_some_and(|began| (began - begun.slot).num_seconds().abs() <= 1)
+        };
+        runs.iter().any(is_it)
+    };
+    let left_out = decisions.iter().filter_map(|decision| match &decision.what {
+        Became::PassedOver { why, .. } => Some(of(decision, why.words())),
+        Became::Begun if now - decision.at > UNBEGUN && !has_record(decision) && !has_ended(decision) => {
+            Some(of(decision, "its process was gone before it had begun"))
+        }
         Became::Begun | Became::Ended { .. } => None,
     });
     let silent = slots::silent(state, now)?.into_iter().map(|(stamp, slot)| Missed {

@@ -148,6 +148,21 @@ fn what_a_wrong_clock_decided_ahead_keeps_nothing_from_running() {
 }
 
 #[test]
+fn a_run_whose_process_was_gone_before_it_had_a_record_is_told_by_the_status() {
+    let project = project("", SAVE, "2026-05-05T02:00:30Z");
+    project.run(&RUN).exits(0);
+    let run = reader::runs(&project.at(".lifeboat")).unwrap().remove(0);
+    let decisions = project.at(".lifeboat/schedule/decisions.jsonl");
+    // What such a process leaves: that the run begins, and nothing else.
+    let first = std::fs::read_to_string(&decisions).unwrap().lines().next().unwrap().to_owned() + "\n";
+    std::fs::write(&decisions, first).unwrap();
+    let project = project.env("LIFEBOAT_NOW", "2026-05-05T02:40:00Z");
+    assert_eq!(missed_of(&project), [serde_json::Value::Null; 0], "its record is there");
+    std::fs::remove_dir_all(project.at(format!(".lifeboat/runs/{run}"))).unwrap();
+    assert_eq!(missed_of(&project)[0]["why"], "its process was gone before it had begun");
+}
+
+#[test]
 fn too_late_is_left_out_on_record() {
     let project = project(", max_lateness: \"1h\"", SAVE, "2026-05-05T09:00:00Z");
     let ran = project.run(&RUN).exits(0);
