@@ -28,8 +28,8 @@ const TIME: &str = "%a %Y-%m-%d %H:%M:%S %:z";
 /// playbook may lose even if every run succeeds. An instant that a change of clocks moves or makes come twice is flagged.
 ///
 /// With `--json`: an array of objects with `playbook`, `schedule` (its name), `cron`, `tz`, `params` (as words of a command
-/// line), `next` (objects with `at` and `clock_change`, which is null, `moved`, `first` or `second`), `decided` (the newest
-/// instant that ran or was left out on record, or null), `overlap`, `missed`, `widest_gap_seconds` (of all schedules of the
+/// line), `next` (objects with `at` and `clock_change`, which is null, `moved`, `first` or `second`), `decided` (up to when
+/// all instants have run, were left out on record, or lie before the schedule was kept; or null), `overlap`, `missed`, `widest_gap_seconds` (of all schedules of the
 /// playbook) and `rpo_seconds` (the objective, or null).
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -181,10 +181,7 @@ fn text(rows: &[Row], paint: Paint) -> String {
                 text += &format!("    each begins {} later, by its jitter\n", units::duration(row.delay));
             }
             if let Some(decided) = row.decided {
-                text += &format!(
-                    "    {}\n",
-                    paint.faint(&format!("the newest that ran or was left out: {}", decided.format(TIME)))
-                );
+                text += &format!("    {}\n", paint.faint(&format!("decided up to {}", decided.format(TIME))));
             }
         }
         text += &may_lose(&of_one[0], paint);
