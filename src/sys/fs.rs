@@ -123,6 +123,18 @@ pub fn create_readable_dir(dir: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(dir).map_err(|error| Failure::io("create the folder", dir, &error))
 }
 
+/// Opens the file of a lock, which stays where it is; 0600 where new.
+pub fn open_lock(path: &Path) -> Result<File, Failure> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| Failure::io("open the lock", path, &error))
+}
+
 /// A file that is being written under a name of no meaning.
 #[derive(Debug)]
 pub struct Staged {

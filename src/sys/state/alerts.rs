@@ -4,8 +4,7 @@ use super::{read_text, replace};
 use crate::base::failure::{Code, Failure};
 use crate::sys::fs;
 use rustix::fs::{FlockOperation, flock};
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,14 +34,7 @@ fn claim(state: &Path, name: &str) -> Result<Option<Claim>, Failure> {
     let dir = folder(state);
     fs::create_dir(&dir)?;
     let path = dir.join(name);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|error| Failure::io("open the lock", &path, &error))?;
+    let file = fs::open_lock(&path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(Claim(file))),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),

@@ -26,14 +26,7 @@ impl RunFiles {
     ) -> Result<Option<Self>, Failure> {
         let dir = folder(state, run);
         let path = dir.join(LOCK);
-        let lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|error| Failure::io("open the lock", &path, &error))?;
+        let lock = fs::open_lock(&path)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),

@@ -5,9 +5,8 @@ use crate::base::failure::{Code, Failure};
 use crate::sys::stream::Digest;
 use crate::sys::{fs, logs};
 use rustix::fs::{FlockOperation, flock};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const FOLDER: &str = "schedule";
@@ -47,13 +46,7 @@ impl ScheduleLock {
         fs::create_dir(&dir)?;
         let name = name_of(playbook, schedule);
         let path = dir.join(format!("{name}.lock"));
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|error| Failure::io("open the lock", &path, &error))?;
+        let file = fs::open_lock(&path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Self { file, stamp: dir.join(format!("{name}.json")) })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -128,14 +121,7 @@ impl DaemonLock {
         let dir = state.join(FOLDER);
         fs::create_dir(&dir)?;
         let path = dir.join("daemon.lock");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|error| Failure::io("open the lock", &path, &error))?;
+        let mut file = fs::open_lock(&path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
