@@ -387,6 +387,8 @@ fn services_come_up_again_when_the_database_cannot_be_restored() {
     services.compose(&["up", "-d", "--build"]);
     let before = dump_text(&db);
     let project = project.env("LIFEBOAT_FAULT", "fail:3");
+    // What is declared last goes first: services cannot be removed without their project.
+    let services = services;
     let ran = project.run(&[
         "full_recovery",
         "--yes",
