@@ -139,16 +139,4 @@ impl DaemonLock {
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", super::process_id()));
         Ok(Self(file))
     }
-
-    /// The process of the project's daemon, if there is one.
-    pub fn holder(state: &Path) -> Option<u32> {
-        let mut file = File::open(state.join(FOLDER).join("daemon.lock")).ok()?;
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Err(rustix::io::Errno::WOULDBLOCK) => {}
-            _ => return None,
-        }
-        let mut text = String::new();
-        file.read_to_string(&mut text).ok()?;
-        text.trim().parse().ok()
-    }
 }
