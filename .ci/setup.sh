@@ -176,6 +176,17 @@ ensure_schedulers() {
     fi
 }
 
+# For benches alone: the programs that Lifeboat is measured against. What cannot be installed is left to the table to say.
+ensure_peers() {
+    local pair
+    for pair in pigz:pigz restic:restic borg:borgbackup pgbackrest:pgbackrest /usr/bin/time:time; do
+        command -v "${pair%:*}" >/dev/null && continue
+        if ! command -v apt-get >/dev/null || ! (install_with_apt "${pair#*:}"); then
+            say "warning: ${pair#*:} is not installed, so it is not measured"
+        fi
+    done
+}
+
 ensure_rust() {
     # A fresh installation is in the PATH of new shells only.
     local own="${CARGO_HOME:-${HOME:-}/.cargo}/bin"

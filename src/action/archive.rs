@@ -11,8 +11,8 @@ use crate::base::plan::{Later, Need, Target};
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::fs;
-use crate::sys::stream::{BlockSink, BlockWriter, Kind};
-use crate::sys::tree::{Entry, Selection, TarWriter, walk};
+use crate::sys::stream::BlockSink;
+use crate::sys::tree::{Archived, Selection, archive, walk};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -32,6 +32,9 @@ impl ArchiveOptions {
         canonical(&[("include", &self.include), ("exclude", &self.exclude)])
     }
 }
+
+/// Problems that a dry run shows each by itself.
+const SHOWN: usize = 100;
 
 /// A tree that is backed up.
 #[derive(Clone, Debug)]
@@ -75,18 +78,23 @@ impl Archive {
                 .hint("Give `archive` an existing folder; relative paths begin at the project's root."));
         }
         let (mut files, mut bytes, mut unreadable) = (0u64, 0u64, Vec::new());
+        let mut untold = 0;
         for entry in walk(&root, &selection, &[facts.host().state().to_path_buf()]) {
             facts.cancel().check()?;
-            match entry {
-                Ok(Entry { size, .. }) => {
+            match entry.and_then(|entry| entry.size()) {
+                Ok(size) => {
                     files += 1;
                     bytes += 512 + size.div_ceil(512) * 512;
                 }
-                Err(problem) => unreadable.push(problem),
+                Err(problem) if unreadable.len() < SHOWN => unreadable.push(problem),
+                Err(_) => untold += 1,
             }
         }
         sourced.details.push(format!("{files} entries, {} of tar", crate::base::units::bytes(bytes)));
         sourced.details.extend(unreadable.iter().map(|problem| format!("cannot be read: {problem}")));
+        if untold > 0 {
+            sourced.details.push(format!("cannot be read: {untold} more"));
+        }
         if touched {
             sourced
                 .unknown
@@ -105,22 +113,8 @@ impl Archive {
     ) -> Result<Produced, Failure> {
         let facts = effects.facts();
         let root = facts.absolute(&self.root);
-        let mut produced = Produced::default();
-        let mut tar = TarWriter::new(BlockWriter::new(out, Kind::Tar));
-        for entry in walk(&root, &self.selection()?, own) {
-            facts.cancel().check()?;
-            match entry {
-                Ok(entry) => {
-                    if let Some(problem) = tar.append(&entry)? {
-                        produced.unreadable.push(problem);
-                    }
-                }
-                Err(problem) => produced.unreadable.push(problem),
-            }
-        }
-        let (writer, entries) = tar.end()?;
-        writer.finish()?;
-        produced.entries = Some(entries);
+        let Archived { entries, problems } = archive(&root, &self.selection()?, own, facts.cancel(), out)?;
+        let mut produced = Produced { entries: Some(entries), unreadable: problems, ..Produced::default() };
         if entries == 0 {
             return Err(Failure::new(Code::NotFound, format!("no file below `{}` is to be archived", root.display()))
                 .hint("Check `include` and `exclude`: patterns are relative to the root, and `**/` stands for any depth."));

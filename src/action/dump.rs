@@ -1,7 +1,8 @@
-//! `dump`: a PostgreSQL database as the source of a backup, through one `pg_dump`.
+//! `dump`: a PostgreSQL database as the source of a backup.
 //!
-//! The dump passes a scanner on its way: blocks are cut at row ends and typed by table, rows are counted and fingerprinted,
-//! and the stream counts as whole only with `pg_dump`'s exit status, the end marker, and no open string or COPY block. The
+//! Several sessions read it at once under one snapshot, and `pg_dump` writes the definitions. Where that cannot be, one
+//! `pg_dump` writes it all, and that text is scanned on its way. In both ways blocks are cut at row ends and typed by table,
+//! rows are counted and fingerprinted, and the dump counts as whole only with `pg_dump`'s exit status and end marker. The
 //! counts and fingerprints are the dump's last lines, as SQL comments.
 
 use crate::action::source::{Produced, Sourced, canonical};
@@ -13,26 +14,23 @@ use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::postgres::binaries;
 use crate::sys::postgres::catalog;
-use crate::sys::postgres::connection::connect;
+use crate::sys::postgres::connection::{Session, connect};
 use crate::sys::postgres::contents::Contents;
+use crate::sys::postgres::dumping::{self, Dumped, Request, Selection, Stream, check_whole, not_a_dump};
 use crate::sys::postgres::globals::globals;
-use crate::sys::postgres::scan::{ScanError, Scanner, Segment};
+use crate::sys::postgres::scan::{Scanner, Segment};
 use crate::sys::postgres::settings::Settings;
 use crate::sys::postgres::summary;
 use crate::sys::postgres::version::Version;
-use crate::sys::process::Command;
 use crate::sys::stream::{BLOCK, Block, BlockSink, Kind};
 use serde::{Deserialize, Serialize};
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// How long `pg_dump` waits for a table's lock before it gives up: a queued ALTER TABLE would otherwise hold the backup, and
-/// the backup everybody behind it.
-const LOCK_WAIT_MILLIS: u32 = 300_000;
-
-/// The remedy when `pg_dump` says that all is well, and it is not.
-const RUN_AGAIN: &str = "Run again; if it stays, check `pg_dump` and what wraps it.";
+/// What is wrong with a dump that was made without locks of our own.
+const UNGUARDED: &str = "its tables could not be locked before its snapshot was taken: one that was truncated or rewritten \
+                         just then is empty in it";
 
 /// What of a database is dumped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +44,19 @@ pub struct DumpOptions {
     pub exclude_tables: Vec<String>,
     /// Patterns of tables whose rows are left out.
     pub exclude_table_data: Vec<String>,
+    /// How many connections read rows, at most 64; 1 is one stream of `pg_dump`. As many as there are cores, from 2 to 8, if
+    /// it is 0 or not given.
+    pub jobs: Option<u8>,
+    /// How many seconds a table's lock is waited for, 300 if it is not given: behind a queued ALTER TABLE a dump would
+    /// otherwise hold everybody up.
+    pub lock_wait: Option<u32>,
 }
+
+/// Seconds that a table's lock is waited for when nobody says.
+const LOCK_WAIT: u32 = 300;
+
+/// The most connections that one dump may ask for.
+const MOST_JOBS: u8 = 64;
 
 impl DumpOptions {
     /// What makes the dump another one than that of the whole database; `None` for that one.
@@ -59,14 +69,25 @@ impl DumpOptions {
         ])
     }
 
-    fn args(&self) -> Vec<String> {
-        let named = [
-            ("--schema", &self.schemas),
-            ("--table", &self.tables),
-            ("--exclude-table", &self.exclude_tables),
-            ("--exclude-table-data", &self.exclude_table_data),
-        ];
-        named.iter().flat_map(|(flag, list)| list.iter().map(move |item| format!("{flag}={item}"))).collect()
+    /// How many connections read rows.
+    fn jobs(&self) -> Result<usize, Failure> {
+        match self.jobs {
+            None | Some(0) => {
+                Ok(std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8)))
+            }
+            Some(jobs) if jobs <= MOST_JOBS => Ok(usize::from(jobs)),
+            Some(jobs) => Err(Failure::new(Code::Usage, format!("a dump cannot have {jobs} connections"))
+                .hint(format!("Give `jobs` a number up to {MOST_JOBS}; 0 is one for each core."))),
+        }
+    }
+
+    fn patterns(&self) -> Selection<'_> {
+        Selection {
+            schemas: &self.schemas,
+            tables: &self.tables,
+            exclude_tables: &self.exclude_tables,
+            exclude_table_data: &self.exclude_table_data,
+        }
     }
 }
 
@@ -110,23 +131,21 @@ impl Dump {
             units::bytes(size),
             program.display()
         ));
-        sourced.details.push(format!("argv: {}", self.argv(&program).join(" ")));
+        let program = program.display();
+        let jobs = self.options.jobs()?;
+        let args: String = self.options.patterns().args().iter().map(|arg| format!(" {arg}")).collect();
+        if jobs == 1 {
+            sourced.details.push(format!("one stream of `{program} --format=plain{args}`"));
+        } else {
+            sourced.details.push(format!(
+                "rows by {jobs} connections at once; definitions by `{program}{args} --section=pre-data` and `post-data`"
+            ));
+        }
         sourced.raw_size = Some(size);
         Ok(sourced)
     }
 
-    fn argv(&self, program: &std::path::Path) -> Vec<String> {
-        let mut argv = vec![
-            program.display().to_string(),
-            "--format=plain".to_owned(),
-            "--no-password".to_owned(),
-            format!("--lock-wait-timeout={LOCK_WAIT_MILLIS}"),
-        ];
-        argv.extend(self.options.args());
-        argv
-    }
-
-    /// Runs `pg_dump` and pushes what it writes.
+    /// Dumps the database and pushes what comes of it.
     pub fn produce(&self, effects: &Effects, out: &mut dyn BlockSink) -> Result<Produced, Failure> {
         let facts = effects.facts();
         let session = connect(facts.host(), &self.settings)?;
@@ -136,25 +155,40 @@ impl Dump {
         let recovery_point = catalog::recovery_point(&session)?;
         let globals = globals(&session)?;
         let pins = catalog::dump_options(&session)?;
-        drop(session);
 
-        let argv = self.argv(&program);
-        let mut command = Command::new(argv[0].clone()).args(argv[1..].to_vec()).unseen();
-        for (name, value) in self.settings.child_env(&pins) {
-            command = command.env(name, value);
-        }
-        let (child, mut stdout) = command.spawn_streaming(facts.host())?;
-        let mut writer = DumpWriter::new(out);
-        let streamed = writer.pump(&mut stdout);
-        drop(stdout);
-        let ended = child.wait()?;
-        // Whoever stops reading makes `pg_dump` fail: then the reason for stopping counts. Else the exit status tells why the
-        // stream ended early, before what the stream lacks.
-        streamed?;
-        if !ended.success() {
-            return Err(dump_failure(ended.failure(), &self.settings));
-        }
-        let contents = writer.end()?;
+        let mut notes: Vec<String> = globals.note.into_iter().collect();
+        let mut warnings = Vec::new();
+        let request = Request {
+            host: facts.host(),
+            settings: &self.settings,
+            pg_dump: (&program.display().to_string(), version),
+            pins: &pins,
+            selection: self.options.patterns(),
+            jobs: self.options.jobs()?,
+            lock_wait: Duration::from_secs(u64::from(self.options.lock_wait.unwrap_or(LOCK_WAIT))),
+        };
+        let dumped = if request.jobs == 1 {
+            Dumped::NotSo(String::new())
+        } else {
+            dumping::dump(&request, &session, out).map_err(|failure| dump_failure(failure, &self.settings))?
+        };
+        let contents = match dumped {
+            Dumped::Whole(contents) => *contents,
+            Dumped::NotSo(why) => {
+                if !why.is_empty() {
+                    notes.push(format!("dumped in one stream of `pg_dump`: {why}"));
+                }
+                let (contents, is_unguarded) = self.stream(&request, &session, out)?;
+                if is_unguarded {
+                    warnings.push(UNGUARDED.to_owned());
+                }
+                contents
+            }
+        };
+        drop(session);
+        let mut bytes = out.buffer();
+        bytes.extend_from_slice(summary::write(&contents.tables()).as_bytes());
+        out.push(Block { kind: Kind::Summary, table: None, bytes })?;
         Ok(Produced {
             pg_dump: Some(version.to_string()),
             server: Some(server.to_string()),
@@ -162,9 +196,30 @@ impl Dump {
             properties: Some(properties),
             tables: contents.tables(),
             globals: Some(globals.sql),
-            notes: globals.note.into_iter().collect(),
+            notes,
+            warnings,
             ..Produced::default()
         })
+    }
+
+    /// Hands on what one `pg_dump` writes; also tells whether that was without locks of our own.
+    fn stream(
+        &self,
+        request: &Request<'_>,
+        session: &Session,
+        out: &mut dyn BlockSink,
+    ) -> Result<(Contents, bool), Failure> {
+        let mut stream =
+            Stream::start(request, session).map_err(|failure| dump_failure(failure, &self.settings))?;
+        let is_unguarded = stream.is_unguarded();
+        let mut writer = DumpWriter::new(out);
+        let streamed = writer.pump(&mut stream);
+        if streamed.is_ok() {
+            // The exit status tells why the stream ended early, before what the stream lacks.
+            stream.end().map_err(|failure| dump_failure(failure, &self.settings))?;
+        }
+        streamed?;
+        Ok((writer.end()?, is_unguarded))
     }
 }
 
@@ -174,6 +229,9 @@ pub fn pg_dump(facts: &Facts, server: &Version) -> Result<(PathBuf, Version), Fa
 }
 
 fn dump_failure(failure: Failure, settings: &Settings) -> Failure {
+    if matches!(failure.code, Code::Interrupted | Code::Terminated) {
+        return failure;
+    }
     let text = failure.causes.join("\n");
     let failure =
         Failure { message: format!("`dump` of `{settings}` failed: {}", failure.message), ..failure };
@@ -186,7 +244,8 @@ fn dump_failure(failure: Failure, settings: &Settings) -> Failure {
         return failure
             .hint("Rows are hidden from this role by row security: back up as a role with BYPASSRLS.");
     }
-    if text.contains("canceling statement due to lock timeout") {
+    // What knows who holds the lock has said so.
+    if failure.hints.is_empty() && text.contains("canceling statement due to lock timeout") {
         return failure
             .hint("Somebody holds or awaits an exclusive lock on a table: look at pg_locks, and run again.");
     }
@@ -236,53 +295,27 @@ impl<'a> DumpWriter<'a> {
         }
     }
 
-    fn pump(&mut self, stdout: &mut dyn Read) -> Result<(), Failure> {
-        let mut chunk = vec![0; 256 << 10];
-        loop {
-            let n = match stdout.read(&mut chunk) {
-                Ok(0) => return Ok(()),
-                Ok(n) => n,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
-                    self.out.check()?;
-                    continue;
-                }
-                Err(error) => {
-                    self.out.check()?;
-                    return Err(Failure::new(Code::Io, "cannot read what `pg_dump` writes").caused_by(error));
-                }
-            };
-            let mut rest = &chunk[..n];
+    fn pump(&mut self, stream: &mut Stream) -> Result<(), Failure> {
+        while !stream.bytes().is_empty() {
+            let mut rest = stream.bytes();
             while let Some(segment) = self.scanner.next(&mut rest).map_err(not_a_dump)? {
                 self.contents.observe(&segment);
                 self.cutter.take(&segment, self.out)?;
             }
+            self.out.check()?;
+            stream.fill()?;
         }
+        Ok(())
     }
 
-    /// Checks that the dump is whole, and adds the summary as its last member.
+    /// Checks that the dump is whole.
     fn end(mut self) -> Result<Contents, Failure> {
         if let Some(segment) = self.scanner.end().map_err(not_a_dump)? {
             self.contents.observe(&segment);
             self.cutter.take(&segment, self.out)?;
         }
         self.cutter.flush(self.out, true)?;
-        if let Some(foreign) = self.contents.foreign_command() {
-            return Err(Failure::new(
-                Code::ProcessFailed,
-                format!("line {} of the dump holds the command `{}`", foreign.line, foreign.text),
-            )
-            .hint(
-                "No `pg_dump` writes that: look for an object with a line break in its name (CVE-2025-8715).",
-            ));
-        }
-        if !self.contents.ended() {
-            return Err(Failure::new(Code::ProcessFailed, "the dump's end marker is missing")
-                .caused_by("`pg_dump` ended well, but did not write all of the dump")
-                .hint(RUN_AGAIN));
-        }
-        let mut bytes = self.out.buffer();
-        bytes.extend_from_slice(summary::write(&self.contents.tables()).as_bytes());
-        self.out.push(Block { kind: Kind::Summary, table: None, bytes })?;
+        check_whole(&self.contents)?;
         Ok(self.contents)
     }
 }
@@ -306,10 +339,4 @@ impl Cutter {
         }
         Ok(())
     }
-}
-
-fn not_a_dump(error: ScanError) -> Failure {
-    Failure::new(Code::ProcessFailed, "what `pg_dump` wrote is no whole dump")
-        .caused_by(error)
-        .hint(RUN_AGAIN)
 }

@@ -9,6 +9,7 @@ use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::fs;
+use crate::sys::host::Host;
 use std::time::Duration;
 
 impl Recorded for ExecResult {
@@ -22,7 +23,7 @@ impl Action for Exec {
     const NAME: &'static str = "exec";
     type Output = ExecResult;
 
-    fn in_short(&self) -> String {
+    fn in_short(&self, _: &Host) -> String {
         self.command_line()
     }
 

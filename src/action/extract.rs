@@ -5,7 +5,7 @@
 //! verified, and the tree is the one that was planned for, do the files change places with what they replace, which is
 //! kept. A run that is killed leaves the one or the other under every name; running the same again finishes it.
 
-use crate::action::replaced::{asks, clean, listed};
+use crate::action::replaced::{asks, clean, listed, name_each};
 use crate::action::source::canonical;
 use crate::action::{Action, Recorded};
 use crate::base::event::Progress;
@@ -15,11 +15,12 @@ use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::{Facts, Seen};
 use crate::sys::fs;
-use crate::sys::kept::{self, Change, Comparison, INDEX_VERSION, Index, Kept, State, compare};
-use crate::sys::proof::{Checksum, Proof, prove};
-use crate::sys::stream::Control;
+use crate::sys::kept::{self, About, Against, Changes, Comparison, Index, Kept, Staging, State, compare};
+use crate::sys::proof::{Checksum, Proof, prove_while};
+use crate::sys::spill::Rows;
+use crate::sys::stream::{Control, Digest};
 use crate::sys::tree::Selection;
-use crate::sys::untar::{self, Contents, Limits, Name, Nowhere, Sink, shown};
+use crate::sys::untar::{self, Contents, Item, Limits, Name, Nowhere, Wanted, shown};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -40,7 +41,7 @@ pub struct ExtractOptions {
 
 impl Default for ExtractOptions {
     fn default() -> Self {
-        let limits = Limits { size: 8 << 30, entries: 100_000, ratio: 200 };
+        let limits = Limits { size: 8 << 30, entries: 1_000_000, ratio: 200 };
         Self { only: Vec::new(), except: Vec::new(), owner: false, skip_checksum: false, limits }
     }
 }
@@ -75,25 +76,46 @@ pub struct Extracted {
     pub others: u64,
     /// The folder that keeps what was replaced, for `rollback_files`; nothing if nothing was.
     pub kept: Later<Option<PathBuf>>,
-    /// What was new or changed, by name.
-    pub changes: Vec<Change>,
+    /// What was new or changed, by name; of very many, only the first are written down.
+    pub changes: Changes,
+    /// What this rests on, for its execution.
+    #[serde(skip)]
+    found: Found,
+}
+
+/// What the archive was found to hold, and how that differs. It is as long as the archive, and no part of any record.
+#[derive(Clone, Debug, Default)]
+struct Found {
+    items: Rows<Item>,
+    comparison: Comparison,
+}
+
+impl PartialEq for Found {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Extracted {
-    fn of(backup: &Path, sha256: String, dir: &Path, comparison: Comparison) -> Self {
-        let new = comparison.changes.iter().filter(|change| change.is_new()).count() as u64;
-        let changed = comparison.changes.len() as u64 - new;
+    fn of(backup: &Path, sha256: String, dir: &Path, found: Found) -> Self {
+        let Comparison { changes, same, others, .. } = &found.comparison;
         Self {
             backup: backup.to_path_buf(),
             sha256,
             dir: dir.to_path_buf(),
-            added: new,
-            changed,
-            same: comparison.same,
-            others: comparison.others,
-            kept: if comparison.changes.is_empty() { Later::Now(None) } else { Later::AfterRun },
-            changes: comparison.changes,
+            added: changes.new_ones(),
+            changed: changes.len() - changes.new_ones(),
+            same: *same,
+            others: *others,
+            kept: if changes.is_empty() { Later::Now(None) } else { Later::AfterRun },
+            changes: changes.clone(),
+            found,
         }
+    }
+
+    /// The same, without what only its execution needs.
+    fn done(&self, kept: Later<Option<PathBuf>>) -> Self {
+        Self { kept, found: Found::default(), ..self.clone() }
     }
 
     fn counts(&self) -> String {
@@ -139,23 +161,26 @@ impl Action for Extract {
         }
         is_archive(&path)?;
         let mut details = Vec::new();
-        let (contents, comparison, resumed) = match self.half_done(&dir, &path)? {
-            Some(kept) => (None, shown_before(&kept.index), Some(kept)),
+        let resumed = self.half_done(&dir, &path)?;
+        let (sha256, found) = match &resumed {
+            // What a killed run showed of the extraction that is finished now.
+            Some(kept) => {
+                let Index { sha256, same, others, .. } = &kept.index;
+                let changes = kept.changes()?;
+                let comparison =
+                    Comparison { changes, same: *same, others: *others, ..Comparison::default() };
+                (sha256.clone(), Found { comparison, ..Found::default() })
+            }
             None => {
                 let (contents, compared) = self.verified(facts, &path, &selection)?;
                 if !compared {
                     details.push("its SHA-256 is not compared with any record".to_owned());
                 }
-                let own = [facts.host().state().to_path_buf()];
-                let comparison = compare(&dir, &contents.items, &own, self.options.owner)?;
-                (Some(contents), comparison, None)
+                let comparison = self.compared(facts, &dir, &contents.items)?;
+                (contents.sha256.to_string(), Found { items: contents.items, comparison })
             }
         };
-        let sha256 = match (&contents, &resumed) {
-            (Some(contents), _) => contents.sha256.to_string(),
-            (None, kept) => kept.as_ref().map(|kept| kept.index.sha256.clone()).unwrap_or_default(),
-        };
-        let mut extracted = Extracted::of(&path, sha256, &dir, comparison);
+        let mut extracted = Extracted::of(&path, sha256, &dir, found);
         match &resumed {
             Some(kept) => {
                 details.push(format!("goes on where run {} was killed", kept.index.run));
@@ -173,19 +198,14 @@ impl Action for Extract {
         let shown = facts.host().shown(&path);
         let unchecked = unchecked.then(|| format!("Extract `{shown}` without comparing its SHA-256?"));
         let questions: Vec<String> =
-            unchecked.into_iter().chain(asks(facts, &dir, &extracted.changes)).collect();
+            unchecked.into_iter().chain(asks(facts, &dir, &extracted.changes)?).collect();
         plan.confirm = (!questions.is_empty()).then(|| questions.join(" "));
         plan.needs = vec![Need::Read(path), Need::Restore(dir.clone())];
         plan.locks.push(Target::Path(dir.clone()));
-        for change in &extracted.changes {
-            let at = dir.join(&change.name.0);
-            plan.needs.push(Need::Restore(at.clone()));
-            plan.touches.push(if change.is_new() {
-                Touch::PathMade(at)
-            } else {
-                Touch::Changed(Target::Path(at))
-            });
-        }
+        name_each(&mut plan, facts, &dir, &extracted.changes, |change, at| match change.is_new() {
+            true => Touch::PathMade(at),
+            false => Touch::Changed(Target::Path(at)),
+        })?;
         Ok(plan)
     }
 
@@ -198,7 +218,7 @@ impl Action for Extract {
         effects.lock_folder(dir)?;
         clean(effects, dir)?;
         if planned.changes.is_empty() {
-            return Ok(planned.clone());
+            return Ok(planned.done(planned.kept.clone()));
         }
         let name = planned.backup.file_name().unwrap_or_default().to_string_lossy();
         if self.options.skip_checksum {
@@ -209,7 +229,7 @@ impl Action for Extract {
             Some(mut kept) => {
                 let intent = effects.intend(&format!("finish replacing files in {}", dir.display()))?;
                 effects.finish_exchange(&intent, &mut kept)?;
-                return Ok(Extracted { kept: Later::Now(Some(kept.path())), ..planned.clone() });
+                return Ok(planned.done(Later::Now(Some(kept.path()))));
             }
             None => self.staged(planned, effects)?,
         };
@@ -224,17 +244,24 @@ impl Action for Extract {
             effects.withdraw_tree(&kept);
             return Err(failure);
         }
-        Ok(Extracted { kept: Later::Now(Some(kept.path())), ..planned.clone() })
+        Ok(planned.done(Later::Now(Some(kept.path()))))
     }
 
     fn reconcile(was: &Was<Extracted>, _: &Facts) -> Result<Reconciled<Extracted>, Failure> {
         let Later::Now(planned) = &was.plan.forecast else { return Ok(Reconciled::NotDone) };
         // A run may extract more than one part of an archive.
-        let is_it = |kept: &Kept| {
-            let index = &kept.index;
-            index.run == was.run && index.sha256 == planned.sha256 && index.changes == planned.changes
-        };
-        let Some(kept) = kept::list(&planned.dir)?.into_iter().find(is_it) else {
+        let mut found = None;
+        for kept in kept::list(&planned.dir)? {
+            if kept.index.run != was.run || kept.index.sha256 != planned.sha256 {
+                continue;
+            }
+            let changes = kept.changes()?;
+            if changes.len() == planned.added + planned.changed && changes.told() == planned.changes.told() {
+                found = Some(kept);
+                break;
+            }
+        }
+        let Some(kept) = found else {
             // Either nothing was replaced, or nothing of it is kept any more: comparing again does no harm.
             return Ok(Reconciled::NotDone);
         };
@@ -246,7 +273,7 @@ impl Action for Extract {
                 planned.dir.display()
             )),
             State::Swapped => match kept.first_difference()? {
-                None => Reconciled::Done(Extracted { kept: Later::Now(Some(at)), ..planned.clone() }),
+                None => Reconciled::Done(planned.done(Later::Now(Some(at)))),
                 Some(path) => {
                     Reconciled::InDoubt(format!("`{}` was changed after it was extracted", path.display()))
                 }
@@ -292,7 +319,7 @@ impl Extract {
 
     /// A killed run's extraction of the same archive that is between two places; another one is in the way.
     fn half_done(&self, dir: &Path, path: &Path) -> Result<Option<Kept>, Failure> {
-        let Some(kept) = kept::list(dir)?.into_iter().find(Kept::is_half_done) else { return Ok(None) };
+        let Some(kept) = kept::half_done(dir)? else { return Ok(None) };
         let is_same = kept.index.backup.0 == path && kept.index.selection == self.selected();
         if is_same && kept.state == State::Swapping {
             return Ok(Some(kept));
@@ -307,40 +334,32 @@ impl Extract {
             )))
     }
 
-    fn read(
-        &self,
-        facts: &Facts,
-        path: &Path,
-        selection: &Selection,
-        sink: &mut dyn Sink,
-    ) -> Result<Contents, Failure> {
-        let total = fs::size(path)?;
-        let label = format!("extract {}", path.file_name().unwrap_or_default().to_string_lossy());
-        let progress = |done: u64| {
-            let progress =
-                Progress { label: label.clone(), done, total: Some(total), unit: "bytes".to_owned() };
-            facts.progress(progress);
-        };
-        let control = Control { cancel: facts.cancel(), progress: &progress };
-        untar::read(path, selection, self.options.limits, control, sink)
+    /// How the archive differs from the tree.
+    fn compared(&self, facts: &Facts, dir: &Path, items: &Rows<Item>) -> Result<Comparison, Failure> {
+        let against = Against { root: dir, own: facts.host().state(), owner: self.options.owner };
+        compare(items, against, facts.cancel())
     }
 
-    /// What the archive holds, if it is safe and intact, and whether its SHA-256 was compared. It is read before it is proved, since proving inflates all of it,
-    /// however much that is.
+    /// What the archive holds, if it is safe and intact, and whether its SHA-256 was compared. It is read while it is proved,
+    /// which ends where it is not safe, since proving inflates all of it, however much that is.
     fn verified(
         &self,
         facts: &Facts,
         path: &Path,
         selection: &Selection,
     ) -> Result<(Contents, bool), Failure> {
-        let read = self.read(facts, path, selection, &mut Nowhere);
+        let checksum = if self.options.skip_checksum { Checksum::Skipped } else { Checksum::IfThere };
+        let list = Some(facts.host().state());
+        let wanted = Wanted { selection, limits: self.options.limits, sink: &Nowhere, list };
+        let (proof, read) = untar::read_while(path, wanted, facts.cancel(), |consume| {
+            prove_while(facts, path, checksum, consume)
+        })?;
         if let Err(failure) = &read
             && failure.code != Code::NotIntact
         {
             return Err(failure.clone());
         }
-        let checksum = if self.options.skip_checksum { Checksum::Skipped } else { Checksum::IfThere };
-        let Proof { verification, compared, .. } = prove(facts, path, checksum)?;
+        let Proof { verification, compared, .. } = proof?;
         if !verification.intact {
             let failure = Failure::new(Code::NotIntact, format!("`{}` is not intact", verification.name));
             let parent = path.parent().map(|dir| facts.host().shown(dir)).unwrap_or_default();
@@ -350,10 +369,9 @@ impl Extract {
             failure.causes = verification.problems;
             return Err(failure);
         }
-        let contents = read?;
-        if contents.sha256.to_string() != verification.sha256 {
-            return Err(has_changed(path));
-        }
+        let (items, entries) = read?;
+        let sha256 = Digest::parse(&verification.sha256).ok_or_else(|| has_changed(path))?;
+        let contents = Contents { items, sha256, entries };
         if contents.items.is_empty() {
             let failure = Failure::new(
                 Code::NotFound,
@@ -369,58 +387,67 @@ impl Extract {
     /// Writes what differs aside, from the very bytes that were verified, if the tree is still the one of the plan.
     fn staged(&self, planned: &Extracted, effects: &Effects) -> Result<Kept, Failure> {
         let facts = effects.facts();
-        let wanted = planned.changes.iter().map(|change| change.name.0.clone()).collect();
-        let mut staging = effects.stage_tree(&planned.dir, wanted)?;
-        let contents = self.read(facts, &planned.backup, &self.selection()?, &mut staging)?;
-        if contents.sha256.to_string() != planned.sha256 {
+        let Found { items, comparison } = &planned.found;
+        let staging = effects.stage_tree(&planned.dir, comparison, self.options.owner)?;
+        if self.written(facts, &planned.backup, &staging)?.to_string() != planned.sha256 {
             return Err(has_changed(&planned.backup));
         }
-        let own = [facts.host().state().to_path_buf()];
-        let now = compare(&planned.dir, &contents.items, &own, self.options.owner)?;
-        if now.changes != planned.changes {
-            let other = |change: &&Change| !planned.changes.contains(change);
-            let first = now.changes.iter().find(other).or_else(|| planned.changes.first());
-            let first = first.map(|change| shown(&change.name.0)).unwrap_or_default();
+        let now = self.compared(facts, &planned.dir, items)?.changes;
+        if let Some(first) = now.first_difference(&planned.changes)? {
             let dir = planned.dir.display();
             return Err(Failure::new(
                 Code::Io,
                 format!("the files in `{dir}` have changed since the plan was made"),
             )
-            .caused_by(format!("`{first}` is not what it was"))
+            .caused_by(format!("`{}` is not what it was", shown(&first)))
             .hint("Nothing was replaced. Run it again: it then shows what is there now."));
         }
-        let index = Index {
-            version: INDEX_VERSION,
+        drop(now);
+        let about = About {
             run: effects.run().to_owned(),
             created: facts.began().fixed_offset(),
             backup: Name(planned.backup.clone()),
             sha256: planned.sha256.clone(),
             selection: self.selected(),
-            changes: planned.changes.clone(),
             same: planned.same,
             others: planned.others,
-            entries: Vec::new(),
-            folders: Vec::new(),
         };
-        staging.complete(&contents.items, index, self.options.owner)
+        staging.complete(items, about, facts.cancel())
+    }
+
+    /// Reads the archive once more and writes what of it differs; returns its SHA-256. What else its bytes hold is known, if they
+    /// are those that were verified.
+    fn written(&self, facts: &Facts, path: &Path, staging: &Staging) -> Result<Digest, Failure> {
+        let total = fs::size(path)?;
+        let label = format!("extract {}", path.file_name().unwrap_or_default().to_string_lossy());
+        let progress = |done: u64| {
+            let progress =
+                Progress { label: label.clone(), done, total: Some(total), unit: "bytes".to_owned() };
+            facts.progress(progress);
+        };
+        let control = Control { cancel: facts.cancel(), progress: &progress };
+        let selection = &self.selection()?;
+        let wanted = Wanted { selection, limits: self.options.limits, sink: staging, list: None };
+        untar::read(path, wanted, control).map(|contents| contents.sha256)
     }
 
     /// Whether there is room for what is new, and every folder can be written in.
     fn room(&self, facts: &Facts, dir: &Path, extracted: &Extracted) -> Result<(), Failure> {
-        let mut folders: Vec<PathBuf> = extracted
-            .changes
-            .iter()
-            .filter_map(|change| dir.join(&change.name.0).parent().map(Path::to_path_buf))
-            .collect();
-        folders.dedup();
-        for folder in &folders {
-            if let Some(obstacle) = fs::obstacle_to_writing(folder)? {
-                return Err(Failure::new(Code::Io, format!("cannot write in `{}`", folder.display()))
+        let mut last = None;
+        for change in extracted.changes.iter() {
+            let name = change?.name.0;
+            let Some(folder) = name.parent().filter(|folder| last.as_deref() != Some(*folder)) else {
+                continue;
+            };
+            let at = if folder.as_os_str().is_empty() { dir.to_path_buf() } else { dir.join(folder) };
+            if let Some(obstacle) = fs::obstacle_to_writing(&at)? {
+                return Err(Failure::new(Code::Io, format!("cannot write in `{}`", at.display()))
                     .caused_by(obstacle)
                     .hint("Nothing was written. Give the user that runs Lifeboat access, or extract into another folder."));
             }
+            last = Some(folder.to_path_buf());
         }
-        let needed: u64 = extracted.changes.iter().map(|change| change.after).sum();
+        let needed = extracted.found.comparison.room;
         let space = facts.disk_space(dir)?;
         if needed > space.available {
             let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
@@ -441,11 +468,6 @@ fn has_changed(path: &Path) -> Failure {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Failure::new(Code::NotIntact, format!("`{name}` has changed since it was verified"))
         .hint("Nothing was replaced. Find out who writes it, verify it, and extract it then.")
-}
-
-/// What a killed run showed of the extraction that is finished now.
-fn shown_before(index: &Index) -> Comparison {
-    Comparison { changes: index.changes.clone(), same: index.same, others: index.others }
 }
 
 /// Refuses what is plainly something else than a tar archive.

@@ -14,15 +14,25 @@ pub fn names(leftovers: &[Leftover]) -> String {
     names.join(", ")
 }
 
-/// Removes what killed runs left in the folder; the folder's lock is held, so nobody is still writing.
-pub fn clean(effects: &Effects, dir: &Path) -> Result<(), Failure> {
-    let leftovers = store::leftovers(dir, effects.run())?;
+/// Removes what killed runs left in the folder; the folder's lock is held, so nobody is still writing. Of this run it removes
+/// only what an earlier attempt left of `path`, which is going to be made: other actions of it may be at work in the folder.
+pub fn clean(effects: &Effects, dir: &Path, path: Option<&Path>) -> Result<(), Failure> {
+    effects.tidying(|| {
+        let mut leftovers = store::leftovers(dir, effects.run())?;
+        if let Some(path) = path {
+            leftovers.extend(store::own_leftover(path, effects.run())?);
+        }
+        remove(effects, &leftovers)
+    })
+}
+
+fn remove(effects: &Effects, leftovers: &[Leftover]) -> Result<(), Failure> {
     if leftovers.is_empty() {
         return Ok(());
     }
-    let names = names(&leftovers);
+    let names = names(leftovers);
     let intent = effects.intend(&format!("remove what killed runs left: {names}"))?;
-    for leftover in &leftovers {
+    for leftover in leftovers {
         effects.remove_leftover(&intent, leftover)?;
     }
     effects.facts().host().info(&format!("cleaned up after a run that was killed: {names}"));

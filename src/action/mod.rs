@@ -27,6 +27,7 @@ use crate::base::failure::Failure;
 use crate::base::plan::{Need, Plan, Reconciled, Was};
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
+use crate::sys::host::Host;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -109,8 +110,8 @@ pub trait Action: Send + Sync + 'static {
     fn asks(&self) -> Vec<Need> {
         Vec::new()
     }
-    /// Itself in a few words, as a verdict names it.
-    fn in_short(&self) -> String {
+    /// Itself in a few words, as a verdict or the failure of several actions names it.
+    fn in_short(&self, _host: &Host) -> String {
         Self::NAME.to_owned()
     }
     /// Why it would reach beyond the sandbox of a drill, which then does not carry it out; `None` outside of one.

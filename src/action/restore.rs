@@ -24,7 +24,7 @@ use crate::sys::postgres::maintenance::Maintenance;
 use crate::sys::postgres::mark::Kind;
 use crate::sys::postgres::settings::Settings;
 use crate::sys::postgres::swap::Named;
-use crate::sys::proof::{Checksum, Proof, prove};
+use crate::sys::proof::{Checksum, Proof, Reread, prove};
 use crate::sys::store;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -36,10 +36,14 @@ use std::time::Duration;
 pub struct RestoreOptions {
     /// Do not compare the SHA-256. All other checks are made; a person must agree.
     pub skip_checksum: bool,
+    /// Count the rows that the server takes, and do not read them back to compare them. A drill compares all the same.
+    pub skip_compare: bool,
     /// Load into the live database itself, in one transaction, for a role that may not make databases.
     pub in_place: bool,
     /// The fresh backup of this very database that alone can undo a restore in place.
     pub undo: Option<PathBuf>,
+    /// How many sessions load at once; 0 means as many as there are cores. In place there is one.
+    pub jobs: usize,
 }
 
 /// Restores a backup of a database.
@@ -72,6 +76,9 @@ pub struct Restored {
     pub tables: u64,
     /// Their rows.
     pub rows: u64,
+    /// Whether the rows were read back and compared; else they were counted.
+    #[serde(default = "yes")]
+    pub compared: bool,
     /// The moment whose data the backup holds.
     pub recovery_point: Option<RecoveryPoint>,
     /// Milliseconds of loading.
@@ -84,6 +91,11 @@ pub struct Restored {
     pub notes: Vec<String>,
 }
 
+/// Restores were always compared before there was a choice.
+fn yes() -> bool {
+    true
+}
+
 impl Recorded for Restored {
     fn summary(&self) -> String {
         let name = self.backup.file_name().unwrap_or_default().to_string_lossy();
@@ -93,10 +105,11 @@ impl Recorded for Restored {
             None => String::new(),
         };
         format!(
-            "{} is {name} now: {} tables, {} rows, in {}{kept}",
+            "{} is {name} now: {} tables, {} rows{}, in {}{kept}",
             self.database,
             self.tables,
             self.rows,
+            if self.compared { "" } else { " (counted, not compared)" },
             units::duration(millis)
         )
     }
@@ -117,6 +130,12 @@ struct Basis {
     target: Address,
     live: Option<Named>,
     in_place: bool,
+    /// As in [`RestoreOptions`].
+    #[serde(default)]
+    jobs: usize,
+    /// As in [`RestoreOptions`], but for drills.
+    #[serde(default)]
+    skip_compare: bool,
     roles: roles::Roles,
     tables: u64,
     rows: u64,
@@ -139,6 +158,13 @@ impl Action for Restore {
     type Output = Restored;
 
     fn plan(&self, facts: &Facts) -> Result<Plan<Restored>, Failure> {
+        if self.options.skip_compare && self.options.in_place {
+            return Err(Failure::new(Code::Usage, "`skip_compare` does not go with `in_place`")
+                .caused_by(
+                    "in place, the database that was there is gone when anybody notices that rows are wrong",
+                )
+                .hint("Leave one of the two out."));
+        }
         let path = facts.absolute(&self.backup);
         let shown = facts.host().shown(&path);
         let settings = &self.settings;
@@ -163,6 +189,10 @@ impl Action for Restore {
         plan.details.extend(stranger(&proof, &settings.database));
         if self.options.skip_checksum {
             plan.confirm = Some(format!("restore `{shown}` without comparing its SHA-256?"));
+        }
+        if self.skips_compare(facts) {
+            plan.details
+                .push("rows are counted as they are loaded, and not read back to be compared".to_owned());
         }
         if facts.view().is_touched(&settings.target()) {
             plan.unknown.push("what stands in the way: this run changes the database before".to_owned());
@@ -235,6 +265,7 @@ impl Action for Restore {
                 live_oid: live,
                 tables: basis.tables,
                 rows: basis.rows,
+                compared: !basis.skip_compare,
                 recovery_point: basis.recovery_point,
                 load_millis: 0,
                 check_millis: 0,
@@ -260,10 +291,15 @@ impl Action for Restore {
 }
 
 impl Restore {
+    /// Whether rows are only counted. A drill is there to find out, and always compares.
+    fn skips_compare(&self, facts: &Facts) -> bool {
+        self.options.skip_compare && facts.host().sandbox().is_none()
+    }
+
     /// Verifies the backup, and refuses it unless it is an intact dump.
     fn prove(&self, facts: &Facts, path: &Path, shown: &str) -> Result<Proof, Failure> {
         let checksum = if self.options.skip_checksum { Checksum::Skipped } else { Checksum::IfThere };
-        let proof = prove(facts, path, checksum)?;
+        let proof = prove(facts, path, checksum, Reread::UnlessVerified)?;
         if proof.content != crate::base::backup::Content::Sql {
             return Err(Failure::new(Code::Usage, format!("`{shown}` is no dump of a database"))
                 .caused_by("its name does not end with .sql or .sql.gz, and no manifest says that it is one")
@@ -320,7 +356,14 @@ fn describe(proof: &Proof) -> String {
 }
 
 /// What the plan records of a verified backup.
-fn basis(restore: &Restore, path: &Path, proof: &Proof, live: Option<Named>, roles: roles::Roles) -> Basis {
+fn basis(
+    restore: &Restore,
+    facts: &Facts,
+    path: &Path,
+    proof: &Proof,
+    live: Option<Named>,
+    roles: roles::Roles,
+) -> Basis {
     let manifest = proof.manifest.as_ref();
     Basis {
         backup: path.to_path_buf(),
@@ -333,6 +376,8 @@ fn basis(restore: &Restore, path: &Path, proof: &Proof, live: Option<Named>, rol
         target: Address::of(&restore.settings),
         live,
         in_place: restore.options.in_place,
+        jobs: restore.options.jobs,
+        skip_compare: restore.skips_compare(facts),
         roles,
         tables: proof.tables.len() as u64,
         rows: proof.tables.iter().map(|table| table.rows).sum(),

@@ -3,7 +3,7 @@
 //! Both stay: a second time puts forward again what the first put back. What was changed in the tree meanwhile is kept as
 //! it is then.
 
-use crate::action::replaced::{SHOWN, asks};
+use crate::action::replaced::{SHOWN, asks, name_each};
 use crate::action::{Action, Recorded};
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Target, Touch, Was};
@@ -56,7 +56,7 @@ impl Action for RollbackFiles {
             kept: kept.path(),
             dir: kept.dir.clone(),
             run: kept.index.run.clone(),
-            files: kept.index.entries.len() as u64,
+            files: kept.files_count(),
             forward,
         };
         let name = kept.index.backup.0.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -71,8 +71,8 @@ impl Action for RollbackFiles {
             kept.index.run
         );
         let mut plan = Plan::new(summary, Effect::Replace, Later::Now(output));
-        let changes = &kept.index.changes;
-        let lines = changes.iter().take(SHOWN).map(|change| {
+        let changes = kept.changes()?;
+        let lines = changes.told().iter().take(SHOWN).map(|change| {
             let (sign, what) = match (change.is_new(), forward) {
                 (true, false) => ("-", new),
                 (true, true) => ("+", new),
@@ -81,22 +81,18 @@ impl Action for RollbackFiles {
             format!("{sign} {} ({what})", shown(&change.name.0))
         });
         plan.details = lines.collect();
-        if let Some(more) = changes.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        if let Some(more) = changes.len().checked_sub(SHOWN as u64).filter(|more| *more > 0) {
             plan.details.push(format!("and {more} more"));
         }
         plan.details.push("both versions are kept".to_owned());
-        plan.confirm = asks(facts, &kept.dir, changes);
+        plan.confirm = asks(facts, &kept.dir, &changes)?;
         plan.needs.push(Need::Restore(kept.dir.clone()));
         plan.locks.push(Target::Path(kept.dir.clone()));
-        for change in changes {
-            let at = kept.dir.join(&change.name.0);
-            plan.needs.push(Need::Restore(at.clone()));
-            plan.touches.push(match (change.is_new(), forward) {
-                (true, false) => Touch::PathGone(at),
-                (true, true) => Touch::PathMade(at),
-                (false, _) => Touch::Changed(Target::Path(at)),
-            });
-        }
+        name_each(&mut plan, facts, &kept.dir, &changes, |change, at| match (change.is_new(), forward) {
+            (true, false) => Touch::PathGone(at),
+            (true, true) => Touch::PathMade(at),
+            (false, _) => Touch::Changed(Target::Path(at)),
+        })?;
         Ok(plan)
     }
 

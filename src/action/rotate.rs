@@ -1,16 +1,17 @@
 //! `rotate`: removes the backups of a folder that no retention rule keeps.
 
 use crate::action::{Action, Recorded, leftovers};
-use crate::base::backup::Manifest;
+use crate::base::backup::{Backup, Manifest};
 use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Target, Touch, Was};
-use crate::base::retention::{Keep, Removal, plan as retention};
+use crate::base::retention::{Keep, Removal, RetentionPlan, plan as retention};
 use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::Facts;
 use crate::sys::fs;
-use crate::sys::store::{self, Found};
+use crate::sys::spread;
+use crate::sys::store::{self, Catalog, Found, Listing};
 use crate::sys::stream::{Control, hash};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
@@ -96,7 +97,8 @@ impl Action for Rotate {
         let dir = facts.absolute(&self.dir);
         let shown = facts.host().shown(&dir);
         let scope = self.options.tag.as_ref().map(|tag| format!(" tagged `{tag}`")).unwrap_or_default();
-        let Later::Now(mut all) = facts.backups(&dir)? else {
+        let listing = Listing::read(&dir)?;
+        let Later::Now(all) = facts.backups_in(&listing, Catalog::Cached(facts.host().state())) else {
             let mut plan = Plan::new(
                 format!("rotate backups{scope} in `{shown}`, keeping {}", keep.describe()),
                 Effect::Destroy,
@@ -107,23 +109,14 @@ impl Action for Rotate {
             plan.touches.push(Touch::Changed(Target::Path(dir)));
             return Ok(plan);
         };
-        // Without a manifest nobody knows which run made a file, nor whether it was ever verified: it is left alone.
-        let foreign = all.iter().filter(|backup| backup.tag.is_empty()).count();
-        all.retain(|backup| !backup.tag.is_empty());
-        let mut result = retention(&all, &keep, facts.now().fixed_offset());
-        if let Some(tag) = &self.options.tag {
-            let tagged: HashSet<&Path> =
-                all.iter().filter(|backup| backup.tag == *tag).map(|backup| backup.path.as_path()).collect();
-            result.remove.retain(|removal| tagged.contains(removal.path.as_path()));
-            result.keep.retain(|(path, _)| tagged.contains(path.as_path()));
+        let mut chosen = self.choose(all, &keep, facts);
+        // What goes, goes by what its files say, not by what a cache says that they said.
+        if !chosen.is_current(facts)
+            && let Later::Now(all) = facts.backups_in(&listing, Catalog::Files)
+        {
+            chosen = self.choose(all, &keep, facts);
         }
-        // A run never removes what it has made itself, whatever its rules say.
-        let began = facts.began().fixed_offset();
-        let own: HashSet<&Path> =
-            all.iter().filter(|backup| backup.created == began).map(|backup| backup.path.as_path()).collect();
-        for own in result.remove.extract_if(.., |removal| own.contains(removal.path.as_path())) {
-            result.keep.push((own.path, "made by this run"));
-        }
+        let Chosen { mut result, foreign, .. } = chosen;
         let mut details = Vec::new();
         if facts.host().is_troubled() {
             details.push("nothing goes: a part of this run has failed".to_owned());
@@ -141,7 +134,7 @@ impl Action for Rotate {
                 removal.proof.file_name().unwrap_or_default().to_string_lossy()
             )
         }));
-        let left = store::leftovers(&dir, "")?;
+        let left = listing.leftovers("")?;
         if !left.is_empty() {
             details.push(format!("remove what killed runs left: {}", leftovers::names(&left)));
         }
@@ -170,7 +163,7 @@ impl Action for Rotate {
         let Later::Now(planned) = &plan.forecast else {
             return Err(Failure::new(Code::Internal, "`rotate` was planned without knowing the folder"));
         };
-        leftovers::clean(effects, &effects.facts().absolute(&self.dir))?;
+        leftovers::clean(effects, &effects.facts().absolute(&self.dir), None)?;
         if effects.facts().host().is_troubled() {
             effects.facts().host().info("rotation removes nothing: a part of this run has failed");
         }
@@ -200,22 +193,75 @@ impl Action for Rotate {
     }
 }
 
+/// What a policy makes of a folder's backups.
+struct Chosen {
+    result: RetentionPlan,
+    /// How many have no manifest.
+    foreign: usize,
+    /// Those that go, and those that let them go.
+    at_stake: Vec<Backup>,
+}
+
+impl Chosen {
+    /// Whether those at stake are as their files say at this moment.
+    fn is_current(&self, facts: &Facts) -> bool {
+        spread::map(self.at_stake.iter().collect(), |backup| facts.is_current(backup))
+            .into_iter()
+            .all(|is| is)
+    }
+}
+
 impl Rotate {
-    /// The manifest of the newer verified backup that lets another go, as it is now.
+    /// Which of these backups go, and which stay.
+    fn choose(&self, mut all: Vec<Backup>, keep: &Keep, facts: &Facts) -> Chosen {
+        // Without a manifest nobody knows which run made a file, nor whether it was ever verified: it is left alone.
+        let foreign = all.iter().filter(|backup| backup.tag.is_empty()).count();
+        all.retain(|backup| !backup.tag.is_empty());
+        let mut result = retention(&all, keep, facts.now().fixed_offset());
+        if let Some(tag) = &self.options.tag {
+            let tagged: HashSet<&Path> =
+                all.iter().filter(|backup| backup.tag == *tag).map(|backup| backup.path.as_path()).collect();
+            result.remove.retain(|removal| tagged.contains(removal.path.as_path()));
+            result.keep.retain(|(path, _)| tagged.contains(path.as_path()));
+        }
+        // A run never removes what it has made itself, whatever its rules say.
+        let began = facts.began().fixed_offset();
+        let own: HashSet<&Path> =
+            all.iter().filter(|backup| backup.created == began).map(|backup| backup.path.as_path()).collect();
+        for own in result.remove.extract_if(.., |removal| own.contains(removal.path.as_path())) {
+            result.keep.push((own.path, "made by this run"));
+        }
+        let of = |removal: &Removal| [removal.path.clone(), removal.proof.clone()];
+        let at_stake: HashSet<PathBuf> = result.remove.iter().flat_map(of).collect();
+        all.retain(|backup| at_stake.contains(&backup.path));
+        Chosen { result, foreign, at_stake: all }
+    }
+
+    /// The manifest of the newer verified backup that lets another go, as both are now.
     fn proof(&self, removal: &Removal) -> Result<Manifest, Failure> {
-        let found = store::look(&removal.proof)?;
-        match found {
-            Some(Found { backup, manifest: Some(manifest), .. })
-                if backup.verified == Later::Now(Some(true)) =>
-            {
-                Ok(manifest)
-            }
-            _ => Err(Failure::new(
+        let Some(Found { backup: proof, manifest: Some(manifest), .. }) =
+            store::look(&removal.proof)?.filter(|found| found.backup.verified == Later::Now(Some(true)))
+        else {
+            return Err(Failure::new(
                 Code::NotIntact,
                 format!("`{}` stays: the newer verified backup is gone", removal.name),
             )
             .caused_by(format!("`{}` is not there any more, or not verified", removal.proof.display()))
-            .hint(VERIFY_AGAIN)),
+            .hint(VERIFY_AGAIN));
+        };
+        let is_proof_for = |goes: &Backup| {
+            goes.source == proof.source
+                && goes.selection == proof.selection
+                && (goes.created, &goes.name) < (proof.created, &proof.name)
+        };
+        match store::look(&removal.path)? {
+            Some(found) if !is_proof_for(&found.backup) => Err(Failure::new(
+                Code::NotIntact,
+                format!("`{}` stays: it is not the backup that was to go", removal.name),
+            )
+            .caused_by("its manifest has changed since the rotation was planned")
+            .hint("Rotate again: what goes is then planned anew.")),
+            _ => Ok(manifest),
         }
     }
 

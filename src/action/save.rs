@@ -7,6 +7,7 @@ use crate::action::gzip::StagedOutput;
 use crate::action::leftovers;
 use crate::action::source::{BackupSource, Produced, Sourced};
 use crate::action::{Action, Recorded};
+use crate::base::anomaly::HISTORY;
 use crate::base::backup::{Backup, Globals, MANIFEST_VERSION, Manifest};
 use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
@@ -15,7 +16,8 @@ use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::{Facts, Seen};
 use crate::sys::fs::{self, Staged};
-use crate::sys::store::{self, Found};
+use crate::sys::host::Host;
+use crate::sys::store::{self, Found, Listing};
 use crate::sys::stream::{BlockSink, Control, Digest, Level, Stages, Written, hash, pour};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -60,6 +62,10 @@ impl Action for Save {
     const NAME: &'static str = "save";
     type Output = Backup;
 
+    fn in_short(&self, host: &Host) -> String {
+        format!("save {}", host.shown(&host.absolute(&self.path)))
+    }
+
     fn asks(&self) -> Vec<Need> {
         match &self.source {
             BackupSource::Dump(dump) => dump.settings.needs(),
@@ -100,7 +106,7 @@ impl Action for Save {
         }
         let sourced = self.source.look(facts)?;
         self.refuse_misnamed(facts, &name)?;
-        let estimate = self.last_raw_size(facts, &dir, &sourced)?.or(sourced.raw_size);
+        let estimate = self.last_raw_size(facts, &path, &sourced)?.or(sourced.raw_size);
         let shown = facts.host().shown(&path);
         let stages = self.gzip.map_or(String::new(), |level| format!(" → gzip (level {level})"));
         let forecast = sourced.source.clone().map(|source| Backup {
@@ -148,7 +154,7 @@ impl Action for Save {
         let dir = backup.path.parent().unwrap_or(Path::new("/"));
         effects.create_dir(dir)?;
         effects.lock_folder(dir)?;
-        leftovers::clean(effects, dir)?;
+        leftovers::clean(effects, dir, Some(&backup.path))?;
         self.refuse_taken(facts, &backup.path)?;
         let own = [fs::resolved(dir), dir.to_path_buf(), facts.host().state().to_path_buf()];
         let mut staged = effects.stage(&backup.path)?;
@@ -253,21 +259,29 @@ impl Save {
             });
         };
         let control = Control { cancel: facts.cancel(), progress: &progress };
-        let stages = Stages { gzip: self.gzip, threads: None };
+        let stages = Stages { gzip: self.gzip, threads: effects.threads() };
         let source = |out: &mut dyn BlockSink| self.source.produce(effects, own, out);
         pour(source, &stages, &mut StagedOutput(staged), control)
     }
 
-    /// Raw bytes of the newest backup of the same source and selection in the folder: the best estimate there is.
-    fn last_raw_size(&self, facts: &Facts, dir: &Path, sourced: &Sourced) -> Result<Option<u64>, Failure> {
+    /// Raw bytes of the newest backup of the same source and selection in the folder: the best estimate there is. Those that
+    /// the new one is to be held against are remembered.
+    fn last_raw_size(&self, facts: &Facts, path: &Path, sourced: &Sourced) -> Result<Option<u64>, Failure> {
+        // Some may be gone when the new one is there.
+        const LIKE: usize = 2 * HISTORY;
         let Later::Now(source) = &sourced.source else { return Ok(None) };
-        let Later::Now(all) = facts.backups(dir)? else { return Ok(None) };
+        let dir = path.parent().unwrap_or(Path::new("/"));
         let selection = self.source.selection();
-        Ok(all
-            .iter()
-            .rev()
-            .filter(|backup| backup.source == *source && backup.selection == selection)
-            .find_map(|backup| backup.raw_size.as_now().copied()))
+        let class = |backup: &Backup| {
+            let is_like = backup.source == *source && backup.selection == selection;
+            is_like.then(|| usize::from(backup.tag != self.options.tag))
+        };
+        let now = facts.host().clock().instant();
+        let listing = Listing::read(dir)?;
+        let Later::Now(all) = facts.newest_in(&listing, &[LIKE, 1], class) else { return Ok(None) };
+        let like: Vec<&Backup> = all.iter().filter(|backup| class(backup) == Some(0)).collect();
+        facts.host().before().keep(path, now, &like, LIKE);
+        Ok(all.iter().rev().find_map(|backup| backup.raw_size.as_now().copied()))
     }
 
     fn manifest(&self, backup: &Backup, produced: &Produced, written: &Written, run: &str) -> Manifest {

@@ -12,8 +12,9 @@ use crate::base::units;
 use crate::sys::effects::Effects;
 use crate::sys::facts::{Facts, Seen};
 use crate::sys::fs;
-pub use crate::sys::proof::{Verification, examine};
-use crate::sys::proof::{is_about_the_file, unread};
+use crate::sys::host::Host;
+pub use crate::sys::proof::Verification;
+use crate::sys::proof::{Reread, examine, is_about_the_file, unread};
 use crate::sys::store::{self, Found};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -49,6 +50,10 @@ impl Action for Verify {
     const NAME: &'static str = "verify";
     type Output = Verification;
 
+    fn in_short(&self, host: &Host) -> String {
+        format!("verify {}", host.shown(&host.absolute(&self.path)))
+    }
+
     fn plan(&self, facts: &Facts) -> Result<Plan<Verification>, Failure> {
         let path = facts.absolute(&self.path);
         let shown = facts.host().shown(&path);
@@ -81,7 +86,7 @@ impl Action for Verify {
     fn execute(&self, _: &Plan<Verification>, effects: &Effects) -> Result<Verification, Failure> {
         let facts = effects.facts();
         let path = facts.absolute(&self.path);
-        let verification = match examine(facts, &path) {
+        let verification = match examine(facts, &path, Reread::Always) {
             // The backups that come after it are verified all the same.
             Err(failure) if self.options.report_only && is_about_the_file(&failure) => {
                 unread(&path, &failure)

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Fewest values of the past that a new one is held against.
 pub const FEWEST: usize = 3;
 
+/// So many values make the history: what grows slowly must not look like an anomaly.
+pub const HISTORY: usize = 30;
+
 /// By how much a value may be off, in percent, unless said otherwise.
 pub const PERCENT: u32 = 50;
 

@@ -5,9 +5,10 @@ use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What kind of content a backup holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
     /// Plain SQL of one PostgreSQL database.
@@ -198,6 +199,101 @@ pub struct Manifest {
     /// The last drill that restored it and passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drilled: Option<Drilled>,
+}
+
+/// What a verification found. Many have found the same, and share it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether everything that was checked holds.
+    pub intact: bool,
+    /// What was checked.
+    pub checks: Vec<String>,
+    /// What is wrong.
+    pub problems: Vec<String>,
+}
+
+/// A verification in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// When.
+    pub at: DateTime<FixedOffset>,
+    /// What it found.
+    pub verdict: Arc<Verdict>,
+}
+
+impl From<Verified> for Proof {
+    fn from(Verified { at, intact, checks, problems }: Verified) -> Self {
+        Self { at, verdict: Arc::new(Verdict { intact, checks, problems }) }
+    }
+}
+
+/// What a backup is, apart from when it was made: what those of a series agree in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Series {
+    /// Kind of content.
+    pub content: Content,
+    /// What was backed up.
+    pub source: Source,
+    /// What of the source was taken, if not all of it.
+    pub selection: Option<String>,
+    /// Why it was made.
+    pub tag: String,
+    /// Whether all that was to be taken could be read.
+    pub complete: bool,
+}
+
+/// What listings need of a manifest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ManifestHead {
+    /// What it is one of.
+    pub series: Series,
+    /// When the run that made it began.
+    pub created: DateTime<FixedOffset>,
+    /// Bytes before compression.
+    pub raw_size: u64,
+    /// SHA-256 of the file, in hex.
+    pub sha256: String,
+    /// What a [`Backup`] does not say.
+    pub rest: HeadRest,
+}
+
+/// What listings need of a manifest beyond what the [`Backup`] says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeadRest {
+    /// Name of the file it belongs to, if that is not the one beside it.
+    pub file: Option<String>,
+    /// The run that made it.
+    pub run: String,
+    /// Bytes of the file.
+    pub size: u64,
+    /// The last verification.
+    pub verified: Option<Proof>,
+    /// The last drill that restored it and passed.
+    pub drilled: Option<Drilled>,
+}
+
+impl From<Manifest> for ManifestHead {
+    fn from(manifest: Manifest) -> Self {
+        Self {
+            series: Series {
+                content: manifest.content,
+                source: manifest.source,
+                selection: manifest.selection,
+                tag: manifest.tag,
+                complete: manifest.unreadable.is_empty(),
+            },
+            created: manifest.created,
+            raw_size: manifest.raw_size,
+            sha256: manifest.sha256,
+            rest: HeadRest {
+                file: Some(manifest.file),
+                run: manifest.run,
+                size: manifest.size,
+                verified: manifest.verified.map(Proof::from),
+                drilled: manifest.drilled,
+            },
+        }
+    }
 }
 
 /// A backup as scripts, rotation and reports see it. In a dry run some of it is known only after the run.

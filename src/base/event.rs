@@ -17,6 +17,16 @@ pub struct Event {
     pub time: DateTime<FixedOffset>,
     /// What.
     pub what: What,
+    /// Number of the action that says so, where several are carried out at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<u64>,
+}
+
+impl Event {
+    /// An event of the run as a whole, or of the only action that is being carried out.
+    pub fn new(time: DateTime<FixedOffset>, what: What) -> Self {
+        Self { time, what, action: None }
+    }
 }
 
 /// How a run treats the world.
@@ -180,6 +190,9 @@ pub enum What {
         at: Option<Place>,
         /// The plan.
         plan: Plan<serde_json::Value>,
+        /// Its place in the list of its `parallel`, from 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nth: Option<u64>,
     },
     /// A person is asked whether the run may go on; a dry run only tells that it would ask.
     Asked {
@@ -223,6 +236,9 @@ pub enum What {
         /// Summary of its plan, which tells it from others that are carried out at the same time.
         #[serde(default)]
         summary: String,
+        /// Its place in the list of its `parallel`, from 1, which tells it from others with the same summary.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nth: Option<u64>,
     },
     /// A destructive effect is about to happen; durable before it does.
     Intent {
@@ -267,6 +283,15 @@ pub enum What {
         failure: Failure,
         /// Milliseconds.
         millis: u64,
+    },
+    /// An action failed, and the playbook said in advance that it may: those beside it go on, and so does the run.
+    ActionTolerated {
+        /// The action in a few words.
+        action: String,
+        /// The step it stands in.
+        step: String,
+        /// Why.
+        failure: Failure,
     },
     /// A line from a child process.
     Output {

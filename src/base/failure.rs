@@ -196,6 +196,12 @@ impl Code {
         }
     }
 
+    /// Whether the run may go on in spite of it, where the playbook says so. What ends the run, what a dry run does not know
+    /// and defects of Lifeboat are told as they are.
+    pub fn is_tolerable(self) -> bool {
+        !self.ends_the_run() && !matches!(self, Self::Unknown | Self::Internal)
+    }
+
     /// Whether `attempt` and `retry` must let it through: the run is ending.
     pub fn ends_the_run(self) -> bool {
         matches!(self, Self::Interrupted | Self::Terminated | Self::Journal | Self::Policy | Self::Confirm)

@@ -35,6 +35,11 @@ impl RunId {
         self.0.rsplit('-').next().unwrap_or_default()
     }
 
+    /// The second in which it began, as it is written.
+    pub fn second(&self) -> &str {
+        self.0.get(.."YYYYMMDD-HHMMSS".len()).unwrap_or_default()
+    }
+
     /// The whole id.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -105,19 +105,38 @@ impl Masker {
         }
     }
 
-    /// Masks every string inside a JSON value, keys included.
-    pub fn mask_json(&self, value: &mut serde_json::Value) {
+    /// Whether no secret is known yet, so that nothing would be masked.
+    pub fn is_empty(&self) -> bool {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).finder.is_none()
+    }
+
+    /// Masks every string inside a JSON value, keys included; says whether there was a secret in it.
+    pub fn mask_json(&self, value: &mut serde_json::Value) -> bool {
+        let masked = |text: &str| Some(self.mask(text)).filter(|masked| masked != text);
         match value {
-            serde_json::Value::String(text) => *text = self.mask(text),
-            serde_json::Value::Array(items) => items.iter_mut().for_each(|item| self.mask_json(item)),
-            serde_json::Value::Object(map) => {
-                let old = std::mem::take(map);
-                for (key, mut item) in old {
-                    self.mask_json(&mut item);
-                    map.insert(self.mask(&key), item);
+            serde_json::Value::String(text) => match masked(text) {
+                Some(masked) => {
+                    *text = masked;
+                    true
                 }
+                None => false,
+            },
+            serde_json::Value::Array(items) => {
+                let mut any = false;
+                items.iter_mut().for_each(|item| any |= self.mask_json(item));
+                any
             }
-            _ => {}
+            serde_json::Value::Object(map) => {
+                let mut any = false;
+                map.values_mut().for_each(|item| any |= self.mask_json(item));
+                if map.keys().any(|key| masked(key).is_some()) {
+                    let old = std::mem::take(map);
+                    map.extend(old.into_iter().map(|(key, item)| (self.mask(&key), item)));
+                    any = true;
+                }
+                any
+            }
+            _ => false,
         }
     }
 }
@@ -217,7 +236,7 @@ mod tests {
         let masker = Masker::new();
         masker.add(&Secret::new("hunter22"));
         let mut value = serde_json::json!({"hunter22": ["x hunter22", {"k": "hunter22"}], "n": 1});
-        masker.mask_json(&mut value);
+        assert!(masker.mask_json(&mut value));
         assert_eq!(value, serde_json::json!({"***": ["x ***", {"k": "***"}], "n": 1}));
     }
 

@@ -1,6 +1,38 @@
 //! Sizes and durations as people write and read them.
 
+use chrono::{DateTime, Datelike, FixedOffset, Timelike};
 use std::time::Duration;
+
+/// The time that a clock there showed, to the second: `2025-11-10 02:00:00`. Lists of 100,000 lines are why it is not left to
+/// a format that is read each time.
+pub fn clock(time: DateTime<FixedOffset>) -> String {
+    let local = time.naive_local();
+    let (year, month, day) = (local.year(), local.month(), local.day());
+    if !(0..=9999).contains(&year) {
+        return local.format("%Y-%m-%d %H:%M:%S").to_string();
+    }
+    let mut text = *b"0000-00-00 00:00:00";
+    let mut put = |at: usize, number: u32| {
+        for (place, power) in [(at, 10), (at + 1, 1)] {
+            text[place] = b"0123456789"[(number / power % 10) as usize];
+        }
+    };
+    put(0, year.unsigned_abs() / 100);
+    put(2, year.unsigned_abs() % 100);
+    put(5, month);
+    put(8, day);
+    put(11, local.hour());
+    put(14, local.minute());
+    put(17, local.second() + local.nanosecond() / 1_000_000_000);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// The same to the minute: `2025-11-10 02:00`.
+pub fn clock_minute(time: DateTime<FixedOffset>) -> String {
+    let mut text = clock(time);
+    text.truncate(text.len() - ":00".len());
+    text
+}
 
 /// Bytes with binary units: `1.5 GiB`.
 pub fn bytes(n: u64) -> String {
@@ -95,6 +127,22 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clocks_are_shown_as_the_usual_format_shows_them() {
+        let offset = |minutes: i32| FixedOffset::east_opt(minutes * 60).unwrap();
+        for seconds in [0, 1, -1, 951_782_399, 1_762_739_999, -62_167_219_201, 253_402_300_800, 4_102_444_799]
+        {
+            for minutes in [0, 120, -570, 845] {
+                let time = DateTime::from_timestamp(seconds, 999_999_999).unwrap();
+                let time = time.with_timezone(&offset(minutes));
+                assert_eq!(clock(time), time.format("%Y-%m-%d %H:%M:%S").to_string());
+                assert_eq!(clock_minute(time), time.format("%Y-%m-%d %H:%M").to_string());
+            }
+        }
+        let leap = DateTime::parse_from_rfc3339("2016-12-31T23:59:60Z").unwrap();
+        assert_eq!(clock(leap), leap.format("%Y-%m-%d %H:%M:%S").to_string());
+    }
 
     #[test]
     fn bytes_read_like_people_write_them() {

@@ -1,16 +1,17 @@
 //! `lifeboat backups`: what lies in the folders of backups.
 
-use crate::base::backup::{Content, Source, Verified};
+use crate::base::backup::{Content, Proof, Source};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::plan::Later;
 use crate::base::units;
 use crate::cli::global::Context;
 use crate::cli::report::counted;
-use crate::cli::screen::{Paint, columns};
+use crate::cli::screen::{Paint, Table};
 use crate::observe::health_check::usual;
 use crate::sys::env::Env;
 use crate::sys::fs;
-use crate::sys::store::{self, Found};
+use crate::sys::store::{Catalog, Depth, Listed, Listing};
+use chrono::{DateTime, FixedOffset};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -48,24 +49,39 @@ struct Row<'a> {
     size: Option<u64>,
     raw_size: Option<u64>,
     sha256: Option<&'a str>,
-    verified: Option<&'a Verified>,
+    verified: Option<Verified<'a>>,
     problems: Vec<String>,
 }
 
-impl<'a> From<&'a Found> for Row<'a> {
-    fn from(found: &'a Found) -> Self {
-        let (backup, manifest) = (&found.backup, found.manifest.as_ref());
+/// The last verification in `--json`.
+#[derive(Debug, Serialize)]
+struct Verified<'a> {
+    at: DateTime<FixedOffset>,
+    intact: bool,
+    checks: &'a [String],
+    problems: &'a [String],
+}
+
+impl<'a> From<&'a Proof> for Verified<'a> {
+    fn from(Proof { at, verdict }: &'a Proof) -> Self {
+        Self { at: *at, intact: verdict.intact, checks: &verdict.checks, problems: &verdict.problems }
+    }
+}
+
+impl<'a> From<&'a Listed> for Row<'a> {
+    fn from(found: &'a Listed) -> Self {
+        let (backup, head) = (&found.backup, found.head.as_ref());
         Self {
             path: &backup.path,
             name: &backup.name,
             kind: backup.content,
             source: &backup.source,
-            tag: manifest.map(|manifest| manifest.tag.as_str()),
+            tag: head.map(|_| backup.tag.as_str()),
             created: backup.created.to_rfc3339(),
             size: now(&backup.size).copied(),
-            raw_size: manifest.map(|manifest| manifest.raw_size),
+            raw_size: head.and(now(&backup.raw_size)).copied(),
             sha256: now(&backup.sha256).and_then(Option::as_deref),
-            verified: manifest.and_then(|manifest| manifest.verified.as_ref()),
+            verified: head.and_then(|head| Some(head.verified.as_ref()?.into())),
             problems: problems(found),
         }
     }
@@ -79,25 +95,20 @@ fn now<T>(value: &Later<T>) -> Option<&T> {
 }
 
 /// What is wrong with the files of a backup, as far as it shows without reading the backup itself.
-fn problems(found: &Found) -> Vec<String> {
+fn problems(found: &Listed) -> Vec<String> {
     let backup = &found.backup;
     // What is odd about a backup with a manifest is told below, all of it.
-    let oddity = found.oddity.iter().filter(|_| found.manifest.is_none());
-    let mut problems: Vec<String> = oddity.cloned().collect();
-    match store::read_sha256(&backup.path) {
-        Ok(Some(_)) => {}
-        Ok(None) => problems.push("its .sha256 is missing".to_owned()),
-        Err(failure) => problems.push(failure.to_string()),
-    }
-    if let Some(manifest) = &found.manifest {
-        if manifest.file != backup.name {
-            problems.push(format!("its manifest belongs to {}", manifest.file));
+    let oddity = found.oddity.iter().filter(|_| found.head.is_none());
+    let mut problems: Vec<String> = oddity.chain(&found.sidecar_problem).cloned().collect();
+    if let Some(head) = &found.head {
+        if let Some(file) = &head.file {
+            problems.push(format!("its manifest belongs to {file}"));
         }
-        if let Some(size) = now(&backup.size).filter(|size| **size != manifest.size) {
-            problems.push(format!("it has {size} bytes, its manifest says {}", manifest.size));
+        if let Some(size) = now(&backup.size).filter(|size| **size != head.size) {
+            problems.push(format!("it has {size} bytes, its manifest says {}", head.size));
         }
-        if let Some(verified) = manifest.verified.as_ref().filter(|verified| !verified.intact) {
-            problems.extend(verified.problems.iter().cloned());
+        if let Some(proof) = head.verified.as_ref().filter(|proof| !proof.verdict.intact) {
+            problems.extend(proof.verdict.problems.iter().cloned());
         }
     }
     problems.dedup();
@@ -116,7 +127,12 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, Failure> {
                 .caused_by(format!("`{}` does not exist", at.display()))
                 .hint("Folders are relative to the project; without one, the usual folders are listed."));
         }
-        all.extend(store::scan(&at)?);
+        let found = Listing::read(&at)?.backups(Catalog::Cached(&cx.state), Depth::Sidecars);
+        if all.is_empty() {
+            all = found;
+        } else {
+            all.extend(found);
+        }
     }
     all.retain(|found| {
         let is_verified = now(&found.backup.verified) == Some(&Some(true));
@@ -141,22 +157,21 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-fn table(all: &[Found], cx: &Context, paint: Paint) -> String {
-    let titles = ["CREATED", "FILE", "SOURCE", "TAG", "SIZE", "VERIFIED"];
-    let mut rows: Vec<Vec<String>> = vec![titles.map(|title| paint.heading(title)).into()];
-    rows.extend(all.iter().map(|found| {
+fn table(all: &[Listed], cx: &Context, paint: Paint) -> String {
+    let mut table = Table::with_titles(["CREATED", "FILE", "SOURCE", "TAG", "SIZE", "VERIFIED"], paint);
+    for found in all {
         let backup = &found.backup;
         let path = backup.path.strip_prefix(&cx.project).unwrap_or(&backup.path);
-        vec![
-            backup.created.format("%Y-%m-%d %H:%M:%S").to_string(),
-            path.display().to_string(),
-            source(&backup.source),
-            if backup.tag.is_empty() { "-".to_owned() } else { backup.tag.clone() },
-            now(&backup.size).map_or_else(|| "-".to_owned(), |size| units::bytes(*size)),
-            verdict(found, paint),
-        ]
-    }));
-    let mut text = columns(&rows);
+        table.row(&[
+            &units::clock(backup.created),
+            &path.to_string_lossy(),
+            &source(&backup.source),
+            if backup.tag.is_empty() { "-" } else { &backup.tag },
+            &now(&backup.size).map_or_else(|| "-".to_owned(), |size| units::bytes(*size)),
+            &verdict(found, paint),
+        ]);
+    }
+    let mut text = table.text();
     for found in all {
         for problem in problems(found) {
             text += &format!("{} {}: {problem}\n", paint.warning("warning:"), found.backup.name);
@@ -176,9 +191,9 @@ fn source(source: &Source) -> String {
 }
 
 /// What the last verification found.
-fn verdict(found: &Found, paint: Paint) -> String {
-    match found.manifest.as_ref().and_then(|manifest| manifest.verified.as_ref()) {
-        Some(verified) if verified.intact => paint.good(&verified.at.format("%Y-%m-%d %H:%M").to_string()),
+fn verdict(found: &Listed, paint: Paint) -> String {
+    match found.head.as_ref().and_then(|head| head.verified.as_ref()) {
+        Some(proof) if proof.verdict.intact => paint.good(&units::clock_minute(proof.at)),
         Some(_) => paint.error("NOT INTACT"),
         None => "never".to_owned(),
     }
@@ -187,8 +202,9 @@ fn verdict(found: &Found, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::backup::{MANIFEST_VERSION, Manifest};
+    use crate::base::backup::{MANIFEST_VERSION, Manifest, Verified};
     use crate::cli::global::{Global, test};
+    use crate::sys::store;
     use expect_test::expect;
 
     fn args(dirs: &[&str]) -> Args {

@@ -6,9 +6,10 @@ use crate::base::units;
 use crate::cli::global::Context;
 use crate::cli::lines::took;
 use crate::cli::report::{counted, in_short};
-use crate::cli::screen::{Paint, columns};
-use crate::journal::reader::{self, RunState, RunSummary};
+use crate::cli::screen::{Paint, Table};
+use crate::journal::reader::{RunState, RunSummary};
 use crate::journal::store::DrillResult;
+use crate::journal::summaries::Summaries;
 use serde::Serialize;
 
 /// List runs, newest first
@@ -77,12 +78,7 @@ impl<'a> From<&'a RunSummary> for RunRow<'a> {
 pub fn run(args: &Args, cx: &Context) -> Result<Exit, Failure> {
     let wanted = |run: &RunSummary| args.playbook.as_ref().is_none_or(|name| *name == run.playbook);
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
-    let runs: Vec<RunSummary> = reader::runs(&cx.state)?
-        .iter()
-        .map(|run| reader::summary(&cx.state, run))
-        .filter(wanted)
-        .take(limit)
-        .collect();
+    let runs: Vec<RunSummary> = Summaries::of(&cx.state)?.filter(wanted).take(limit).collect();
     if cx.global.json {
         cx.screen.json(&runs.iter().map(RunRow::from).collect::<Vec<_>>());
     } else if runs.is_empty() {
@@ -97,24 +93,23 @@ pub fn run(args: &Args, cx: &Context) -> Result<Exit, Failure> {
 }
 
 fn table(runs: &[RunSummary], paint: Paint) -> String {
-    let mut rows: Vec<Vec<String>> = vec![
-        ["RUN", "BEGAN", "PLAYBOOK", "TOOK", "BACKUPS", "RESULT"].map(|title| paint.heading(title)).into(),
-    ];
-    rows.extend(runs.iter().map(|run| {
-        vec![
-            run.run.letters().to_owned(),
-            run.began.map_or_else(|| "?".to_owned(), |began| began.format("%Y-%m-%d %H:%M:%S").to_string()),
-            match (run.playbook.as_str(), run.is_drill) {
-                ("", _) => "?".to_owned(),
-                (name, true) => format!("{name} (drill)"),
-                (name, false) => name.to_owned(),
-            },
-            run.millis.map_or_else(|| "-".to_owned(), took),
-            if run.bytes == 0 { "-".to_owned() } else { units::bytes(run.bytes) },
-            result(run, paint),
-        ]
-    }));
-    columns(&rows)
+    let mut table = Table::with_titles(["RUN", "BEGAN", "PLAYBOOK", "TOOK", "BACKUPS", "RESULT"], paint);
+    for run in runs {
+        let playbook = match (run.playbook.as_str(), run.is_drill) {
+            ("", _) => "?",
+            (name, true) => &format!("{name} (drill)"),
+            (name, false) => name,
+        };
+        table.row(&[
+            run.run.letters(),
+            &run.began.map_or_else(|| "?".to_owned(), units::clock),
+            playbook,
+            &run.millis.map_or_else(|| "-".to_owned(), took),
+            &if run.bytes == 0 { "-".to_owned() } else { units::bytes(run.bytes) },
+            &result(run, paint),
+        ]);
+    }
+    table.text()
 }
 
 /// How a run ended, in short.

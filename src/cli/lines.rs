@@ -26,7 +26,8 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
                 logged(*level, message, paint)
             }
             What::CleanUpEnded { failure: Some(failure), .. } => clean_up_failed(failure, paint),
-            What::StepEnded { step, outcome: Outcome::Tolerated, failure: Some(failure), .. } => {
+            What::StepEnded { step, outcome: Outcome::Tolerated, failure: Some(failure), .. }
+            | What::ActionTolerated { action: step, failure, .. } => {
                 format!("{} {step}: {failure}\n", paint.warning("warning:"))
                     + remedies(failure, paint).as_str()
             }
@@ -60,6 +61,11 @@ pub fn lines(what: &What, detail: Detail, paint: Paint) -> String {
         What::StepBegun { step } => format!("▶ {step}\n"),
         What::StepEnded { step, outcome: Outcome::Tolerated, millis, failure: Some(failure) } => {
             step_ended(step, Outcome::Tolerated, *millis, paint)
+                + format!("  {failure}\n").as_str()
+                + remedies(failure, paint).as_str()
+        }
+        What::ActionTolerated { action, failure, .. } => {
+            format!("{} {action} {}\n", paint.warning("!"), paint.warning("failed, the run goes on"))
                 + format!("  {failure}\n").as_str()
                 + remedies(failure, paint).as_str()
         }
@@ -163,7 +169,7 @@ pub mod example {
 
     /// An event at a fixed time.
     pub fn at(what: What) -> Event {
-        Event { time: chrono::DateTime::parse_from_rfc3339("2025-11-10T02:00:00+01:00").unwrap(), what }
+        Event::new(chrono::DateTime::parse_from_rfc3339("2025-11-10T02:00:00+01:00").unwrap(), what)
     }
 
     /// A failure with a hint.
@@ -196,6 +202,7 @@ pub mod example {
             step: step.into(),
             at: None,
             plan: Plan::new(summary, effect, Later::<Value>::AfterRun),
+            nth: None,
         }
     }
 
@@ -216,7 +223,7 @@ pub mod example {
                 answer: "1.0 GiB".into(),
             },
             planned("Dump", "dump", "dump shop", Effect::Create),
-            What::ActionBegun { action: "dump".into(), number: 1, summary: String::new() },
+            What::ActionBegun { action: "dump".into(), number: 1, summary: String::new(), nth: None },
             What::Output { program: "pg_dump".into(), stream: "stderr".into(), line: "a notice".into() },
             What::Progress(Progress {
                 label: "dump shop".into(),

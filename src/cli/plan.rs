@@ -80,6 +80,9 @@ impl Shown {
                     _ => String::new(),
                 }
             }
+            What::ActionTolerated { action, step, failure } => {
+                self.under(step, paint) + tolerated(action, failure, paint).as_str()
+            }
             What::RunEnded { .. } => self.footer(),
             What::Observed { name, answer, .. } => {
                 if answer != "(known after run)" {
@@ -148,7 +151,17 @@ impl Shown {
 /// A step that fails already in the dry run.
 fn fails(failure: &Failure, outcome: Outcome, paint: Paint) -> String {
     let word = if outcome == Outcome::Tolerated { "fails, and the run goes on:" } else { "fails:" };
-    let mut text = format!("  {} {}\n", paint.error(word), failure.message);
+    format!("  {} {}\n", paint.error(word), failure.message) + reasons(failure, paint).as_str()
+}
+
+/// An action that fails already in the dry run, in spite of which the run goes on.
+fn tolerated(action: &str, failure: &Failure, paint: Paint) -> String {
+    let word = paint.error(&format!("{action} fails, and the run goes on:"));
+    format!("  {word} {}\n", failure.message) + reasons(failure, paint).as_str()
+}
+
+fn reasons(failure: &Failure, paint: Paint) -> String {
+    let mut text = String::new();
     for cause in &failure.causes {
         text += &format!("            caused by: {cause}\n");
     }
@@ -203,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_plan_shows_every_action_and_what_cannot_be_known() {
-        let What::Planned { action, step, at, mut plan } =
+        let What::Planned { action, step, at, mut plan, nth } =
             example::planned("Dump", "dump", "save shop to backups/database/shop_db.sql.gz", Effect::Create)
         else {
             unreachable!()
@@ -225,7 +238,7 @@ mod tests {
                     question: "space".into(),
                     answer: "1 GiB".into(),
                 },
-                What::Planned { action, step, at, plan },
+                What::Planned { action, step, at, plan, nth },
                 What::StepBegun { step: "Rotate".into() },
                 example::planned("Rotate", "rotate", "remove 2 backups", Effect::Destroy),
                 example::planned("Rotate", "exec", "run `npm ci`", Effect::Opaque),

@@ -24,8 +24,8 @@ pub struct LiveSink {
 struct Bars {
     /// Open steps, outermost first.
     steps: Vec<(String, ProgressBar)>,
-    /// Streams, by label.
-    streams: BTreeMap<String, ProgressBar>,
+    /// Streams, by the action that runs beside others, and by label.
+    streams: BTreeMap<(Option<u64>, String), ProgressBar>,
     /// While a person is asked nothing is drawn; what is to be told then.
     held: Option<String>,
 }
@@ -57,7 +57,7 @@ impl LiveSink {
     }
 
     fn end_step(&self, bars: &mut Bars, step: &str) {
-        self.clear_streams(bars);
+        self.clear_streams(bars, None);
         bars.steps.retain(|(open, bar)| {
             if open == step {
                 bar.finish_and_clear();
@@ -67,15 +67,20 @@ impl LiveSink {
         });
     }
 
-    fn clear_streams(&self, bars: &mut Bars) {
-        for (_, bar) in std::mem::take(&mut bars.streams) {
-            bar.finish_and_clear();
-            self.view.remove(&bar);
-        }
+    /// Clears the streams of one action that runs beside others, or all.
+    fn clear_streams(&self, bars: &mut Bars, of: Option<u64>) {
+        bars.streams.retain(|(action, _), bar| {
+            let stays = of.is_some() && *action != of;
+            if !stays {
+                bar.finish_and_clear();
+                self.view.remove(bar);
+            }
+            stays
+        });
     }
 
-    fn progress(&self, bars: &mut Bars, progress: &Progress) {
-        let bar = bars.streams.entry(progress.label.clone()).or_insert_with(|| {
+    fn progress(&self, bars: &mut Bars, action: Option<u64>, progress: &Progress) {
+        let bar = bars.streams.entry((action, progress.label.clone())).or_insert_with(|| {
             let bar = ProgressBar::new(progress.total.unwrap_or_default())
                 .with_style(style(&template(progress)))
                 .with_message(progress.label.clone());
@@ -138,18 +143,18 @@ impl EventSink for LiveSink {
         }
         match &event.what {
             What::StepBegun { step } => self.begin_step(&mut bars, step),
-            What::Progress(progress) => self.progress(&mut bars, progress),
+            What::Progress(progress) => self.progress(&mut bars, event.action, progress),
             What::StepEnded { step, .. } => {
                 self.end_step(&mut bars, step);
                 self.say(&lines(&event.what, self.detail, self.paint));
             }
             What::RunEnded { .. } => {
-                self.clear_streams(&mut bars);
+                self.clear_streams(&mut bars, None);
                 bars.steps.clear();
                 let _ = self.view.clear();
             }
             What::ActionEnded { .. } | What::ActionFailed { .. } => {
-                self.clear_streams(&mut bars);
+                self.clear_streams(&mut bars, event.action);
                 self.say(&lines(&event.what, self.detail, self.paint));
             }
             what => self.say(&lines(what, self.detail, self.paint)),
@@ -261,6 +266,31 @@ mod tests {
         paper.take();
         std::thread::sleep(Duration::from_millis(250));
         assert_eq!(paper.take(), "", "something still draws after the end");
+    }
+
+    #[test]
+    fn streams_of_actions_that_run_at_the_same_time_end_one_by_one() {
+        let (sink, paper) = sink();
+        let tell = |action: u64, what: What| {
+            std::thread::sleep(Duration::from_millis(120));
+            sink.event(&Event { action: Some(action), ..example::at(what) });
+        };
+        // Both are called the same, as files of one name in two folders are.
+        let progress = |done: u64| {
+            let (label, unit) = ("file a.gz".to_owned(), "files".to_owned());
+            What::Progress(Progress { label, done, total: None, unit })
+        };
+        tell(1, progress(11));
+        tell(2, progress(22));
+        std::thread::sleep(Duration::from_millis(250));
+        let text = paper.take();
+        assert!(text.contains("file a.gz 11 files") && text.contains("file a.gz 22 files"), "{text}");
+        let (action, summary) = ("save".to_owned(), "saved a.gz".to_owned());
+        tell(1, What::ActionEnded { action, number: 1, output: serde_json::Value::Null, summary, millis: 1 });
+        paper.take();
+        std::thread::sleep(Duration::from_millis(250));
+        let text = paper.take();
+        assert!(!text.contains("11 files") && text.contains("22 files"), "{text}");
     }
 
     #[test]

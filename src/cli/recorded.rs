@@ -52,7 +52,7 @@ fn record(project: &Path, time: &str, letters: &str, playbook: &str, events: Vec
     };
     let record = RunRecord::begin(&host, &new).unwrap();
     for what in events {
-        record.event(&Event { time: host.clock().now().fixed_offset(), what });
+        record.event(&Event::new(host.clock().now().fixed_offset(), what));
     }
     if let Some(exit) = exit {
         record.end(exit).unwrap();

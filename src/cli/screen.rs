@@ -1,7 +1,7 @@
 //! Where output goes: data to stdout, talk to stderr. A reader that went away ends no run.
 
 use crate::sys::patient::Patient;
-use std::io::{IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// When to use colours.
@@ -116,9 +116,12 @@ impl Screen {
 
     /// Writes one value as JSON to stdout, in lines that people can read too.
     pub fn json(&self, value: &impl serde::Serialize) {
-        if let Ok(text) = serde_json::to_string_pretty(value) {
-            self.data(&(text + "\n"));
-        }
+        let mut stream = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = BufWriter::with_capacity(1 << 16, &mut **stream);
+        let _ = serde_json::to_writer_pretty(&mut out, value)
+            .map_err(std::io::Error::from)
+            .and_then(|()| out.write_all(b"\n"))
+            .and_then(|()| out.flush());
     }
 }
 
@@ -130,26 +133,71 @@ fn write(stream: &Stream, text: &str) {
 
 /// Rows of columns, each as wide as its widest cell; the last one is not padded.
 pub fn columns(rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| shown(cell)).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..rows.iter().map(Vec::len).max().unwrap_or(0)).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row
-            .iter()
-            .enumerate()
-            .map(|(i, cell)| {
-                let pad = if i + 1 == row.len() { 0 } else { widths[i] - shown(cell) };
-                format!("{cell}{}", " ".repeat(pad))
-            })
-            .collect();
-        cells.join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
+    let mut table = Table::default();
+    rows.iter().for_each(|row| table.row(&row.iter().map(String::as_str).collect::<Vec<&str>>()));
+    table.text()
+}
+
+/// Rows of columns that are being written, all in one text: of 100,000 rows each cell as a text of its own would take long.
+#[derive(Debug, Default)]
+pub struct Table {
+    cells: String,
+    /// Where each cell ends, and how wide it is.
+    ends: Vec<(usize, usize)>,
+    /// Where each row ends among the cells.
+    rows: Vec<usize>,
+    widths: Vec<usize>,
+}
+
+impl Table {
+    /// One that begins with titles.
+    pub fn with_titles<const N: usize>(titles: [&str; N], paint: Paint) -> Self {
+        let mut table = Self::default();
+        table.row(&titles.map(|title| paint.heading(title)).each_ref().map(String::as_str));
+        table
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, cells: &[&str]) {
+        for (column, cell) in cells.iter().enumerate() {
+            let width = shown(cell);
+            match self.widths.get_mut(column) {
+                Some(widest) => *widest = width.max(*widest),
+                None => self.widths.push(width),
+            }
+            self.cells += cell;
+            self.ends.push((self.cells.len(), width));
+        }
+        self.rows.push(self.ends.len());
+    }
+
+    /// All rows, each with its columns below those of the row before.
+    pub fn text(&self) -> String {
+        let line: usize = self.widths.iter().map(|width| width + 2).sum();
+        let mut text = String::with_capacity(self.cells.len().max(self.rows.len() * line));
+        let (mut first, mut at) = (0, 0);
+        for end in &self.rows {
+            let begin = text.len();
+            for (column, (cell_end, width)) in self.ends[first..*end].iter().enumerate() {
+                text += &self.cells[at..*cell_end];
+                at = *cell_end;
+                if first + column + 1 < *end {
+                    text.extend(std::iter::repeat_n(' ', self.widths[column] - width + 2));
+                }
+            }
+            first = *end;
+            text.truncate(begin + text[begin..].trim_end().len());
+            text.push('\n');
+        }
+        text
+    }
 }
 
 /// Characters that a text takes on the screen, colours not counted.
 fn shown(text: &str) -> usize {
+    if text.is_ascii() && !text.contains('\x1b') {
+        return text.len();
+    }
     let mut count = 0;
     let mut escape = false;
     for c in text.chars() {

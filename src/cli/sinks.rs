@@ -39,7 +39,8 @@ const EVERY: Duration = Duration::from_millis(200);
 /// Events as JSON lines on stdout.
 pub struct JsonSink {
     screen: Arc<Screen>,
-    told: Mutex<BTreeMap<String, Instant>>,
+    /// When progress was told last, by the action that runs beside others, and by label.
+    told: Mutex<BTreeMap<(Option<u64>, String), Instant>>,
 }
 
 impl JsonSink {
@@ -49,12 +50,13 @@ impl JsonSink {
     }
 
     /// Whether progress is to be told: the first, the last, and some between.
-    fn is_due(&self, progress: &Progress) -> bool {
+    fn is_due(&self, action: Option<u64>, progress: &Progress) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = told.get(&progress.label).is_none_or(|last| last.elapsed() >= EVERY)
+        let stream = (action, progress.label.clone());
+        let due = told.get(&stream).is_none_or(|last| last.elapsed() >= EVERY)
             || progress.total == Some(progress.done);
         if due {
-            told.insert(progress.label.clone(), Instant::now());
+            told.insert(stream, Instant::now());
         }
         due
     }
@@ -63,7 +65,7 @@ impl JsonSink {
 impl EventSink for JsonSink {
     fn event(&self, event: &Event) {
         if let What::Progress(progress) = &event.what
-            && !self.is_due(progress)
+            && !self.is_due(event.action, progress)
         {
             return;
         }

@@ -12,8 +12,7 @@ use crate::engine::health::{self, recorded};
 use crate::engine::metrics;
 use crate::journal::drills::DrillRecord;
 use crate::journal::reader::{RunState, RunSummary};
-use crate::observe::Observation;
-use crate::observe::health_check::{Checkup, Health};
+use crate::observe::health_check::{Checkup, Health, History};
 use crate::observe::kept::KeptDatabase;
 use crate::observe::kept_files::KeptFiles;
 use crate::sys::facts::{Facts, Reality};
@@ -217,19 +216,22 @@ pub fn unknown_to_nagios(why: &str) -> (String, PluginExit) {
 fn look(args: &Args, host: &Arc<Host>) -> Result<Status, Failure> {
     let facts = Facts::new(host.clone(), Arc::new(Reality));
     let terms = args.terms(host)?;
-    let (history, runs, drills) = recorded(host.state(), facts.now().fixed_offset(), &terms);
+    let now = facts.now().fixed_offset();
     let asked = Health {
         dirs: args.dirs.clone(),
         offsite: args.offsite.clone(),
         production: args.production.clone(),
         terms,
-        history,
+        history: History::default(),
         offline: false,
     };
-    let Some(Checkup { report, databases, files }) = asked.ask(&facts)?.now() else {
-        return Err(Failure::new(Code::Internal, "the check-up has no answer"));
-    };
-    Ok(Status { report, runs: open(&runs), drills, databases, files })
+    let (mut runs, mut drills) = (Vec::new(), Vec::new());
+    let Checkup { report, databases, files } = asked.ask_beside(&facts, || {
+        let (history, open, recorded) = recorded(host.state(), now, &terms, open);
+        (runs, drills) = (open, recorded);
+        history
+    })?;
+    Ok(Status { report, runs, drills, databases, files })
 }
 
 /// Of runs, newest first, those that need a person: the newest of its playbook if that failed or was killed, and all that
@@ -237,7 +239,10 @@ fn look(args: &Args, host: &Arc<Host>) -> Result<Status, Failure> {
 fn open(runs: &[RunSummary]) -> Vec<RunSummary> {
     let mut seen = BTreeSet::new();
     let needs = |run: &&RunSummary| {
-        let is_newest = !run.is_drill && run.state != RunState::Running && seen.insert(run.playbook.clone());
+        let is_newest = !run.is_drill
+            && run.state != RunState::Running
+            && !seen.contains(&run.playbook)
+            && seen.insert(run.playbook.clone());
         let went_well = matches!(run.state, RunState::Ended(Exit::Success | Exit::Warnings));
         // What such a run found is shown as it is now.
         let found_something = run.failure.as_ref().is_some_and(|failure| failure.code == Code::Unhealthy);

@@ -7,12 +7,13 @@ use crate::engine::alert;
 use crate::journal::drills::{self, DrillRecord};
 use crate::journal::reader::{self, RunState, RunSummary};
 use crate::journal::slots::{self, Became, Decision};
-use crate::observe::Observation;
 use crate::observe::health_check::{Checkup, Health, History};
 use crate::sys::channel;
 use crate::sys::facts::{Facts, Reality};
 use crate::sys::host::Host;
 use chrono::{DateTime, FixedOffset, TimeDelta};
+use std::cell::LazyCell;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,12 +62,13 @@ pub fn terms(host: &Host) -> Result<Terms, Failure> {
     })
 }
 
-/// What the record of runs in `state` tells, and the runs and drills themselves.
-pub fn recorded(
+/// What the record of runs in `state` tells, what `pick` takes of the runs, which are newest first, and the drills.
+pub fn recorded<T>(
     state: &Path,
     now: DateTime<FixedOffset>,
     terms: &Terms,
-) -> (History, Vec<RunSummary>, Vec<DrillRecord>) {
+    pick: impl FnOnce(&[RunSummary]) -> T,
+) -> (History, T, Vec<DrillRecord>) {
     let mut unknown = Vec::new();
     let mut note = |what: &str, failure: &Failure| {
         unknown.push(NotSeen { what: format!("{what}: {failure}"), matters: true });
@@ -93,14 +95,15 @@ pub fn recorded(
         since: oldest.since,
         why: newest.why.clone(),
     });
+    let picked = pick(&runs);
     let history = History {
-        runs: runs.iter().map(ran).collect(),
+        runs: Arc::new(runs.into_iter().map(ran).collect()),
         drills: drills.iter().map(drilled).collect(),
         missed,
         undelivered,
         unknown,
     };
-    (history, runs, drills)
+    (history, picked, drills)
 }
 
 /// How long a run that is said to begin may go without a record; then its process was gone before it could make one.
@@ -124,20 +127,17 @@ fn missed(
         slot: decision.slot,
         why: why.to_owned(),
     };
-    let has_ended = |begun: &Decision| {
-        decisions.iter().any(|other| {
-            matches!(other.what, Became::Ended { .. })
-                && (&other.playbook, &other.schedule, other.slot)
-                    == (&begun.playbook, &begun.schedule, begun.slot)
-        })
-    };
+    let key = |decision: &Decision| (decision.playbook.clone(), decision.schedule.clone(), decision.slot);
+    let is_end = |decision: &&Decision| matches!(decision.what, Became::Ended { .. });
+    let ended: HashSet<_> = decisions.iter().filter(is_end).map(key).collect();
+    let has_ended = |begun: &Decision| ended.contains(&key(begun));
+    let began: LazyCell<HashSet<(&str, i64)>, _> = LazyCell::new(|| {
+        runs.iter().filter_map(|run| Some((run.playbook.as_str(), run.began?.timestamp()))).collect()
+    });
     // In the hour that comes twice a run's time is a second later than its instant.
     let has_record = |begun: &Decision| {
-        let is_it = |run: &RunSummary| {
-            run.playbook == begun.playbook
-                && run.began.is_some_and(|began| (began - begun.slot).num_seconds().abs() <= 1)
-        };
-        runs.iter().any(is_it)
+        let slot = begun.slot.timestamp();
+        (slot - 1..=slot + 1).any(|second| began.contains(&(begun.playbook.as_str(), second)))
     };
     let left_out = decisions.iter().filter_map(|decision| match &decision.what {
         Became::PassedOver { why, .. } => Some(of(decision, why.words())),
@@ -155,11 +155,10 @@ fn missed(
     Ok(left_out.chain(silent).collect())
 }
 
-fn ran(run: &RunSummary) -> Ran {
+fn ran(run: RunSummary) -> Ran {
     Ran {
-        run: run.run.to_string(),
-        letters: run.run.letters().to_owned(),
-        playbook: run.playbook.clone(),
+        run: run.run,
+        playbook: run.playbook,
         began: run.began,
         state: match run.state {
             RunState::Running => RanState::Running,
@@ -191,9 +190,12 @@ fn drilled(record: &DrillRecord) -> Drilled {
 pub fn quick(host: &Arc<Host>) -> Result<(Checkup, Vec<DrillRecord>), Failure> {
     let terms = terms(host)?;
     let now = host.clock().now().fixed_offset();
-    let (history, _, drills) = recorded(host.state(), now, &terms);
     let facts = Facts::new(host.clone(), Arc::new(Reality));
-    let asked = Health { terms, history, offline: true, ..Health::default() }.ask(&facts)?;
-    let checkup = asked.now().ok_or_else(|| Failure::new(Code::Internal, "the check-up has no answer"))?;
+    let mut drills = Vec::new();
+    let checkup = Health { terms, offline: true, ..Health::default() }.ask_beside(&facts, || {
+        let (history, (), recorded) = recorded(host.state(), now, &terms, |_| ());
+        drills = recorded;
+        history
+    })?;
     Ok((checkup, drills))
 }

@@ -5,6 +5,7 @@
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::Need;
 use crate::sys::fs;
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,18 +69,20 @@ impl Policy {
 
     /// Refuses the first need that nothing allows.
     pub fn authorize(&self, needs: &[Need], verb: &str) -> Result<(), Failure> {
+        let mut real = Real::new(self);
         for need in needs {
             if let Need::Write(path) = need
                 && self.is_guarded(path)
             {
                 return Err(guarded(path, verb));
             }
-            if let (Need::Restore(path), Some(state)) = (need, &self.state)
-                && unfollowed(path).starts_with(fs::resolved(state))
-            {
-                return Err(never_restored(path, verb));
+            if let Need::Restore(path) = need {
+                let place = real.unfollowed(path);
+                if real.state().is_some_and(|state| place.starts_with(state)) {
+                    return Err(never_restored(path, verb));
+                }
             }
-            if !self.allows(need) {
+            if !self.allows(need, &mut real) {
                 return Err(refusal(need, verb));
             }
         }
@@ -91,12 +94,15 @@ impl Policy {
         self.guarded.iter().any(|guarded| real.starts_with(fs::resolved(guarded)))
     }
 
-    fn allows(&self, need: &Need) -> bool {
+    fn allows<'a>(&self, need: &'a Need, real: &mut Real<'a>) -> bool {
         match need {
             Need::Program(name) => SHIPPED.contains(&name.as_str()) || self.grants.programs.contains(name),
             Need::Read(path) => below(path, &self.grants.read) || below(path, &self.grants.write),
             Need::Write(path) => below(path, &self.grants.write),
-            Need::Restore(path) => holds(&unfollowed(path), &self.grants.write),
+            Need::Restore(path) => {
+                let place = real.unfollowed(path);
+                real.write().iter().any(|folder| place.starts_with(folder))
+            }
             Need::Host(host) => {
                 let host = host.to_ascii_lowercase();
                 self.grants.hosts.contains(&host)
@@ -109,18 +115,43 @@ impl Policy {
 
 /// Whether `path` lies below one of the folders, links resolved on both sides as far as the path exists.
 fn below(path: &Path, folders: &BTreeSet<PathBuf>) -> bool {
-    holds(&fs::resolved(path), folders)
-}
-
-fn holds(real: &Path, folders: &BTreeSet<PathBuf>) -> bool {
+    let real = fs::resolved(path);
     folders.iter().any(|folder| real.starts_with(fs::resolved(folder)))
 }
 
-/// Where a path is that is replaced itself, should it be a link: only the folders above it are resolved.
-fn unfollowed(path: &Path) -> PathBuf {
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => fs::resolved(parent).join(name),
-        _ => path.to_path_buf(),
+/// Where things really are. An action may restore very many files in few folders, so each is looked up once.
+struct Real<'a> {
+    policy: &'a Policy,
+    state: OnceCell<Option<PathBuf>>,
+    write: OnceCell<Vec<PathBuf>>,
+    /// The folder that was looked up last.
+    folder: Option<(&'a Path, PathBuf)>,
+}
+
+impl<'a> Real<'a> {
+    fn new(policy: &'a Policy) -> Self {
+        Self { policy, state: OnceCell::new(), write: OnceCell::new(), folder: None }
+    }
+
+    fn state(&self) -> Option<&Path> {
+        self.state.get_or_init(|| self.policy.state.as_deref().map(fs::resolved)).as_deref()
+    }
+
+    fn write(&self) -> &[PathBuf] {
+        let resolved = || self.policy.grants.write.iter().map(|folder| fs::resolved(folder)).collect();
+        self.write.get_or_init(resolved)
+    }
+
+    /// Where a path is that is replaced itself, should it be a link: only the folders above it are resolved.
+    fn unfollowed(&mut self, path: &'a Path) -> PathBuf {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return path.to_path_buf();
+        };
+        // Compared as text: how a path is written may decide where it leads.
+        match &self.folder {
+            Some((folder, real)) if folder.as_os_str() == parent.as_os_str() => real.join(name),
+            _ => self.folder.insert((parent, fs::resolved(parent))).1.join(name),
+        }
     }
 }
 
@@ -195,6 +226,28 @@ mod tests {
             Need::Env("TOKEN".into()),
         ];
         assert_eq!(policy().authorize(&needs, "exec"), Ok(()));
+    }
+
+    #[test]
+    fn each_of_many_needs_is_held_against_where_it_really_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("app/.lifeboat")).unwrap();
+        std::fs::create_dir(at("other")).unwrap();
+        std::os::unix::fs::symlink("../other", at("app/away")).unwrap();
+        std::os::unix::fs::symlink(".lifeboat", at("app/state")).unwrap();
+        let policy = Policy::new(Grants { write: [at("app")].into(), ..Grants::default() })
+            .guarding(&at("app"), &at("app/.lifeboat"));
+        let refused = |names: &[&str]| {
+            let needs: Vec<Need> = names.iter().map(|name| Need::Restore(at(name))).collect();
+            policy.authorize(&needs, "extract").err().map(|failure| failure.message)
+        };
+        let message = |name: &str| Some(format!("`extract` may not write `{}`", at(name).display()));
+        assert_eq!(refused(&["app/a", "app/b", "app/new/c", "app/new/d", "app/away", "app/e"]), None);
+        assert_eq!(refused(&["app/a", "app/away", "app/away/a", "app/b"]), message("app/away/a"));
+        assert_eq!(refused(&["app/a", "app/b", "other/a"]), message("other/a"));
+        assert_eq!(refused(&["app/a", "app/state/runs/x"]), message("app/state/runs/x"));
+        assert_eq!(refused(&["app/a", "app/.lifeboat"]), message("app/.lifeboat"));
     }
 
     #[test]

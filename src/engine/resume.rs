@@ -23,6 +23,8 @@ pub struct PastAction {
     pub number: u64,
     /// The plan, as it was shown.
     pub plan: Plan<Value>,
+    /// Its place in the list of its `parallel`.
+    pub nth: Option<u64>,
     /// Whether it was begun.
     pub begun: bool,
     /// What it returned, if it ended well.
@@ -37,6 +39,8 @@ struct PastStep {
     done: bool,
     /// Why it failed, whether that was tolerated or not.
     failed: Option<Failure>,
+    /// An action of it failed, which was tolerated.
+    tolerates: bool,
     value: Option<Value>,
     /// Blocks around it that have a clean-up.
     ensures: Vec<String>,
@@ -70,8 +74,6 @@ struct Now {
     differs_in: BTreeSet<String>,
     /// Values of the steps that were done.
     values: BTreeMap<String, Value>,
-    /// What the action that is planned returned before.
-    returned: Option<Value>,
 }
 
 /// Actions that are cheap to repeat, and whose only purpose is to tell of others.
@@ -88,6 +90,8 @@ struct Reading {
     begun: BTreeMap<u64, (String, usize)>,
     /// How many actions each step planned in this attempt, of each NAME.
     counts: BTreeMap<(String, String), usize>,
+    /// Steps and indices of all actions that were planned in this attempt.
+    seen: BTreeSet<(String, usize)>,
 }
 
 impl Past {
@@ -96,13 +100,13 @@ impl Past {
         let mut past = Self { run: run.to_owned(), ..Self::default() };
         let mut reading = Reading::default();
         for event in events {
-            past.note(&mut reading, &event.what);
+            past.note(&mut reading, event);
         }
         past
     }
 
-    fn note(&mut self, at: &mut Reading, what: &What) {
-        match what {
+    fn note(&mut self, at: &mut Reading, event: &Event) {
+        match &event.what {
             What::RunResumed { .. } => *at = Reading::default(),
             What::StepBegun { step } => {
                 at.open.push(step.clone());
@@ -128,12 +132,8 @@ impl Past {
                 if *outcome == Outcome::Done
                     && let Some(actions) = self.actions.get_mut(step)
                 {
-                    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-                    actions.retain(|action| {
-                        let count = seen.entry(action.name.clone()).or_default();
-                        *count += 1;
-                        *count <= at.counts.get(&(step.clone(), action.name.clone())).copied().unwrap_or(0)
-                    });
+                    let mut index = 0..;
+                    actions.retain(|_| index.next().is_some_and(|i| at.seen.contains(&(step.clone(), i))));
                 }
             }
             What::EnsureBegun { ensure } => {
@@ -147,15 +147,24 @@ impl Past {
                 within.for_each(|step| step.done = false);
             }
             What::CleanUpEnded { ensure, .. } => at.cleaning.retain(|open| open != ensure),
-            What::Planned { action, step, plan, .. } => {
-                let index = self.place(at, step, action, plan);
+            What::ActionTolerated { step, .. } => {
+                if let Some(known) = self.steps.get_mut(step) {
+                    known.tolerates = true;
+                }
+            }
+            What::Planned { action, step, plan, nth, .. } => {
+                let index = match nth {
+                    None => self.place(at, step, action, plan),
+                    Some(nth) => self.place_beside(step, action, plan, *nth),
+                };
+                at.seen.insert((step.clone(), index));
                 at.planned.push((step.clone(), index, plan.clone()));
             }
-            What::ActionBegun { action, number, summary } => {
+            What::ActionBegun { action, number, summary, nth } => {
                 self.last_number = self.last_number.max(*number);
                 let named = |(step, index, plan): &(String, usize, Plan<Value>)| {
                     let known = self.actions.get(step).and_then(|actions| actions.get(*index));
-                    known.is_some_and(|known| known.name == *action)
+                    known.is_some_and(|known| known.name == *action && known.nth == *nth)
                         && (summary.is_empty() || plan.summary == *summary)
                 };
                 // An action is begun right after it was planned; one that was refused in between left its plan behind.
@@ -182,7 +191,9 @@ impl Past {
             What::ActionFailed { number, .. } => {
                 at.begun.remove(number);
             }
-            What::Log { level: Level::Warn | Level::Error, message } => self.warned(at, message),
+            What::Log { level: Level::Warn | Level::Error, message } => {
+                self.warned(at, event.action, message);
+            }
             _ => {}
         }
     }
@@ -205,6 +216,17 @@ impl Past {
         actions.len() - 1
     }
 
+    /// As [`Past::place`], for an action in a list: its place in that tells it from all others, whatever else was planned.
+    fn place_beside(&mut self, step: &str, name: &str, plan: &Plan<Value>, nth: u64) -> usize {
+        let actions = self.actions.entry(step.to_owned()).or_default();
+        let is_it =
+            |known: &PastAction| known.name == name && known.nth == Some(nth) && is_same(&known.plan, plan);
+        actions.iter().position(is_it).unwrap_or_else(|| {
+            actions.push(PastAction { nth: Some(nth), ..PastAction::of(name, plan) });
+            actions.len() - 1
+        })
+    }
+
     fn numbered(&self, number: u64) -> Option<(String, usize)> {
         self.actions.iter().find_map(|(step, actions)| {
             let index = actions.iter().position(|action| action.begun && action.number == number)?;
@@ -212,8 +234,10 @@ impl Past {
         })
     }
 
-    fn warned(&mut self, at: &Reading, message: &str) {
-        if let Some((step, index)) = at.begun.values().next_back()
+    /// `by` is the action that warned, where several were carried out at the same time.
+    fn warned(&mut self, at: &Reading, by: Option<u64>, message: &str) {
+        let begun = by.and_then(|number| at.begun.get(&number)).or_else(|| at.begun.values().next_back());
+        if let Some((step, index)) = begun
             && let Some(known) = self.actions.get_mut(step).and_then(|actions| actions.get_mut(*index))
         {
             known.warnings.push(message.to_owned());
@@ -244,7 +268,8 @@ impl Past {
         let within = |other: &String| is_within(other, path);
         let actions: Vec<&PastAction> =
             self.actions.iter().filter(|(step, _)| within(step)).flat_map(|(_, actions)| actions).collect();
-        let failed = self.steps.iter().any(|(step, past)| within(step) && past.failed.is_some());
+        let failed = |past: &PastStep| past.failed.is_some() || past.tolerates;
+        let failed = self.steps.iter().any(|(step, past)| within(step) && failed(past));
         if failed || (actions.is_empty() && value.is_null()) {
             return Ok(None);
         }
@@ -270,16 +295,19 @@ impl Past {
     }
 
     /// The action of an earlier attempt that this one repeats. `plan` is its plan as shown and masked; `None` if it cannot be
-    /// planned any more, as it is with much that is done already.
-    pub fn claim(&mut self, step: &str, name: &str, plan: Option<&Plan<Value>>) -> Option<PastAction> {
-        let claimed = self.claimed(step, name, plan);
-        self.now.returned = claimed.as_ref().and_then(|action| action.output.clone());
-        claimed
-    }
-
-    fn claimed(&mut self, step: &str, name: &str, plan: Option<&Plan<Value>>) -> Option<PastAction> {
+    /// planned any more, as it is with much that is done already. `nth` is its place in the list of a `parallel`.
+    pub fn claim(
+        &mut self,
+        step: &str,
+        name: &str,
+        plan: Option<&Plan<Value>>,
+        nth: Option<u64>,
+    ) -> Option<PastAction> {
         let changed = self.changed;
-        let open = |action: &PastAction| action.name == name && !action.claimed;
+        // Other code may have the same in another place, or in a list by now.
+        let open = |action: &PastAction| {
+            action.name == name && !action.claimed && (action.nth == nth || (changed && plan.is_some()))
+        };
         let actions = self.actions.get_mut(step)?;
         let same = plan.and_then(|plan| {
             let position = |is: &dyn Fn(&PastAction) -> bool| actions.iter().position(|a| open(a) && is(a));
@@ -297,10 +325,10 @@ impl Past {
         Some(action.clone())
     }
 
-    /// Takes note of an action that was carried out in this attempt; `output` is masked.
-    pub fn acted(&mut self, step: &str, output: Option<&Value>) {
+    /// Takes note of an action that was carried out in this attempt: what it returned, masked, and what in the one before.
+    pub fn acted(&mut self, step: &str, output: Option<Value>, returned: Option<Value>) {
         self.now.has_acted = true;
-        if output.is_none() || self.now.returned.take().as_ref() != output {
+        if output.is_none() || returned != output {
             self.now.differs_in.insert(step.to_owned());
         }
     }
@@ -348,6 +376,7 @@ impl PastAction {
             name: name.to_owned(),
             number: 0,
             plan: plan.clone(),
+            nth: None,
             begun: false,
             output: None,
             warnings: Vec::new(),

@@ -6,12 +6,16 @@
 
 mod flow;
 mod keeping;
+mod parallel;
 mod tasks;
+mod walls;
+
+pub use parallel::{AnyAction, Listed, Terms};
 
 use crate::action::{Action, Recorded};
 use crate::base::event::{Level, Mode, Outcome, What};
 use crate::base::failure::{Code, Failure, Place};
-use crate::base::plan::{Later, Need, Plan, Target, Touch};
+use crate::base::plan::{Later, Plan, Target, Touch};
 use crate::engine::injection::{Injection, Kind};
 use crate::engine::overlay::Overlay;
 use crate::engine::policy::Policy;
@@ -19,10 +23,13 @@ use crate::engine::resume::Past;
 use crate::observe::Observation;
 use crate::sys::effects::{Effects, IntentLog};
 use crate::sys::facts::{Facts, Reality, View};
+use crate::sys::fs;
 use crate::sys::host::Host;
 use crate::sys::lock::{FolderLocks, Lock};
 use crate::sys::program;
+use keeping::Kept;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -46,6 +53,24 @@ pub struct OpenStep {
     began: Instant,
     /// What a drill's sandbox had done for itself by then.
     idle: Duration,
+}
+
+/// What planning an action leaves to do.
+enum Prepared<O> {
+    /// Nothing: it stands already, or is captured. What it leaves behind for those that follow.
+    Settled { output: Later<O>, touches: Vec<Touch> },
+    /// All of it. What it returned in an earlier attempt of this run that does not stand any more.
+    Ready { plan: Box<Plan<O>>, returned: Option<serde_json::Value> },
+}
+
+/// An action that has begun.
+struct Begun {
+    number: u64,
+    began: Instant,
+    effects: Effects,
+    injection: Option<Injection>,
+    /// How many actions this process has begun with it.
+    carried_out: u64,
 }
 
 #[derive(Default)]
@@ -151,102 +176,141 @@ impl Session {
     pub fn perform<A: Action>(&self, action: &A, at: Option<Place>) -> Result<Later<A::Output>, Failure> {
         self.facts.cancel().check()?;
         let placed = |failure: Failure| failure.at(at.clone());
-        self.policy.authorize(&action.asks(), A::NAME).map_err(placed)?;
-        let captured = action.captured(&self.facts);
-        let plan = match (action.plan(&self.facts), &captured) {
-            // What it would need may be what the sandbox does not have.
-            (Err(failure), Some(why)) if matches!(failure.code, Code::ProgramMissing | Code::NotFound) => {
-                self.capture(&action.in_short(), &format!("{why}; {failure}"));
-                return Ok(Later::AfterRun);
+        let (plan, returned) = match self.prepare(action, at.clone(), None).map_err(placed)? {
+            Prepared::Settled { output, touches } => {
+                self.foresee(&touches);
+                return Ok(output);
             }
-            (Ok(plan), _) => plan,
-            // What stands already often cannot be planned once more.
-            (Err(failure), _) => {
-                return match self.kept::<A>(None).map_err(placed)? {
-                    Some(output) => Ok(Later::Now(output)),
-                    None => Err(placed(failure)),
-                };
-            }
+            Prepared::Ready { plan, returned } => (plan, returned),
         };
-        tracing::debug!(action = A::NAME, summary = plan.summary, "planned");
-        self.policy.authorize(&plan.needs, A::NAME).map_err(placed)?;
-        self.host.emit(What::Planned {
-            action: A::NAME.to_owned(),
-            step: self.step(),
-            at: at.clone(),
-            plan: plan.shown(),
-        });
-        if let Some(output) = self.kept::<A>(Some(&plan.shown())).map_err(placed)? {
-            return Ok(Later::Now(output));
-        }
-        if let Some(why) = captured {
-            self.capture(&action.in_short(), &why);
-            // That it may have changed anything is said; what it says of itself is held against what follows.
-            if let Some(overlay) = &self.overlay {
-                let named = |touch: &&Touch| !matches!(touch, Touch::Changed(Target::Everything));
-                overlay.add(&plan.touches.iter().filter(named).cloned().collect::<Vec<_>>());
-            }
-            return Ok(Later::AfterRun);
-        }
-        if self.mode() == Mode::Drill {
-            self.check_rehearsable(&plan.needs, A::NAME).map_err(placed)?;
-        }
         if let Some(question) = &plan.confirm {
             self.confirm(question).map_err(placed)?;
         }
         match &self.live {
             None => {
-                if let Some(overlay) = &self.overlay {
-                    overlay.add(&plan.touches);
-                }
+                self.foresee(&plan.touches);
                 Ok(plan.forecast)
             }
-            Some(run) => self.execute(action, &plan, run).map(Later::Now).map_err(placed),
+            Some(run) => {
+                let begun = self.begin::<A>(&plan, run, None, 1).map_err(placed)?;
+                self.carry_out(action, &plan, &begun, returned).map(Later::Now).map_err(placed)
+            }
         }
     }
 
-    fn execute<A: Action>(
+    /// Plans an action, and tells what is left to do about it. `nth` is its place in the list of a `parallel`.
+    fn prepare<A: Action>(
         &self,
         action: &A,
+        at: Option<Place>,
+        nth: Option<u64>,
+    ) -> Result<Prepared<A::Output>, Failure> {
+        self.policy.authorize(&action.asks(), A::NAME)?;
+        let captured = action.captured(&self.facts);
+        let plan = match (action.plan(&self.facts), &captured) {
+            // What it would need may be what the sandbox does not have.
+            (Err(failure), Some(why)) if matches!(failure.code, Code::ProgramMissing | Code::NotFound) => {
+                self.capture(&action.in_short(&self.host), &format!("{why}; {failure}"));
+                return Ok(Prepared::Settled { output: Later::AfterRun, touches: Vec::new() });
+            }
+            (Ok(plan), _) => plan,
+            // What stands already often cannot be planned once more.
+            (Err(failure), _) => {
+                return match self.kept::<A>(None, nth)? {
+                    Kept::Stands(output) => {
+                        Ok(Prepared::Settled { output: Later::Now(output), touches: Vec::new() })
+                    }
+                    Kept::Not(_) => Err(failure),
+                };
+            }
+        };
+        tracing::debug!(action = A::NAME, summary = plan.summary, "planned");
+        self.policy.authorize(&plan.needs, A::NAME)?;
+        self.host.emit(What::Planned {
+            action: A::NAME.to_owned(),
+            step: self.step(),
+            at,
+            plan: plan.shown(),
+            nth,
+        });
+        let shown = self.past.as_ref().map(|_| plan.shown());
+        let returned = match self.kept::<A>(shown.as_ref(), nth)? {
+            Kept::Stands(output) => {
+                return Ok(Prepared::Settled { output: Later::Now(output), touches: Vec::new() });
+            }
+            Kept::Not(returned) => returned,
+        };
+        if let Some(why) = captured {
+            self.capture(&action.in_short(&self.host), &why);
+            // That it may have changed anything is said; what it says of itself is held against what follows.
+            let named = |touch: &&Touch| !matches!(touch, Touch::Changed(Target::Everything));
+            let touches = plan.touches.iter().filter(named).cloned().collect();
+            return Ok(Prepared::Settled { output: Later::AfterRun, touches });
+        }
+        if self.mode() == Mode::Drill {
+            self.check_rehearsable(&plan.needs, A::NAME)?;
+        }
+        Ok(Prepared::Ready { plan: Box::new(plan), returned })
+    }
+
+    /// Lays what is predicted over what is there.
+    fn foresee(&self, touches: &[Touch]) {
+        if let Some(overlay) = &self.overlay {
+            overlay.add(touches);
+        }
+    }
+
+    /// Takes what the action needs for itself, and tells that it begins; `crowd` is how many may run at the same time.
+    fn begin<A: Action>(
+        &self,
         plan: &Plan<A::Output>,
         run: &LiveRun,
-    ) -> Result<A::Output, Failure> {
+        nth: Option<u64>,
+        crowd: usize,
+    ) -> Result<Begun, Failure> {
         self.check_inside(&plan.needs, A::NAME)?;
         for target in &plan.locks {
             self.lock(target, run)?;
         }
         // The end may have been asked for while it was planned; from here on the action itself looks out for that.
         self.facts.cancel().check()?;
+        let injection = Injection::of(&self.host)?;
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         let began = self.host.clock().instant();
         self.host.emit(What::ActionBegun {
             action: A::NAME.to_owned(),
             number,
             summary: plan.summary.clone(),
+            nth,
         });
-        let effects = Effects::new(
-            self.facts.clone(),
-            run.intents.clone(),
-            number,
-            run.run.clone(),
-            self.folders.clone(),
-        );
-        let injection = Injection::of(&self.host)?;
-        let nth = self.carried_out.fetch_add(1, Ordering::Relaxed) + 1;
-        let hits = |kind| injection.filter(|injection| injection.hits(kind, nth));
+        let folders = self.folders.clone();
+        let effects = Effects::new(self.facts.clone(), run.intents.clone(), number, run.run.clone(), folders);
+        let carried_out = self.carried_out.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(Begun { number, began, effects: effects.among(crowd), injection, carried_out })
+    }
+
+    fn carry_out<A: Action>(
+        &self,
+        action: &A,
+        plan: &Plan<A::Output>,
+        begun: &Begun,
+        returned: Option<serde_json::Value>,
+    ) -> Result<A::Output, Failure> {
+        let number = begun.number;
+        let hits = |kind| begun.injection.filter(|injection| injection.hits(kind, begun.carried_out));
         if hits(Kind::KillBefore).is_some() {
             program::kill();
         }
         let result = match hits(Kind::Fail) {
             Some(injection) => Err(injection.failure(A::NAME)),
-            None => action.execute(plan, &effects),
+            None => action.execute(plan, &begun.effects),
         };
         if hits(Kind::KillAfter).is_some() {
             program::kill();
         }
-        let millis = elapsed(began);
+        let millis = elapsed(begun.began);
         tracing::debug!(action = A::NAME, number, millis, done = result.is_ok(), "executed");
-        self.compare_action(result.as_ref());
+        self.compare_action(result.as_ref(), returned);
         match &result {
             Ok(output) => self.host.emit(What::ActionEnded {
                 action: A::NAME.to_owned(),
@@ -302,39 +366,6 @@ impl Session {
     /// Says that a drill does not do something.
     fn capture(&self, what: &str, why: &str) {
         self.host.emit(What::Captured { what: what.to_owned(), step: self.step(), why: why.to_owned() });
-    }
-
-    /// Refuses, as unknown, what would be done with files that a captured command would have made or changed, or that the
-    /// sandbox could not take in.
-    fn check_rehearsable(&self, needs: &[Need], verb: &str) -> Result<(), Failure> {
-        for need in needs {
-            let (Need::Read(path) | Need::Write(path)) = need else { continue };
-            let why = match self.host.sandbox().and_then(|sandbox| sandbox.beyond(path)) {
-                Some(why) => why,
-                None if self.facts.view().is_touched(&Target::Path(path.clone())) => {
-                    "a command that was not run makes or changes it".to_owned()
-                }
-                None => continue,
-            };
-            let path = self.host.shown(path);
-            let message = format!("`{verb}` of `{path}` cannot be rehearsed: {why}");
-            return Err(Failure::new(Code::Unknown, message));
-        }
-        Ok(())
-    }
-
-    /// Refuses, in a drill, what would write outside of the sandbox. Paths are mapped where they enter; this is the second
-    /// wall, for the one that was forgotten.
-    fn check_inside(&self, needs: &[Need], verb: &str) -> Result<(), Failure> {
-        let Some(sandbox) = self.host.sandbox() else { return Ok(()) };
-        let outside = needs.iter().find_map(|need| match need {
-            Need::Write(path) | Need::Restore(path) if !sandbox.keeps(path) => Some(path),
-            _ => None,
-        });
-        let Some(path) = outside else { return Ok(()) };
-        let path = self.host.shown(path);
-        Err(Failure::new(Code::Policy, format!("`{verb}` would change `{path}` in a drill"))
-            .caused_by("it lies outside of the sandbox, and a drill changes nothing there"))
     }
 
     /// Begins a step inside those that are open.
@@ -413,9 +444,14 @@ impl Session {
     }
 
     fn lock(&self, target: &Target, run: &LiveRun) -> Result<(), Failure> {
+        // Two spellings of one folder are one target, which this run may hold already.
+        let known = match target {
+            Target::Path(path) => Target::Path(fs::resolved(path)),
+            other => other.clone(),
+        };
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        if !locks.contains_key(target) {
-            locks.insert(target.clone(), Lock::take(self.host.state(), target, &run.run)?);
+        if let Entry::Vacant(free) = locks.entry(known) {
+            free.insert(Lock::take(self.host.state(), target, &run.run)?);
         }
         if let Target::Path(dir) = target {
             self.folders.hold(dir)?;

@@ -19,18 +19,18 @@ pub struct RecordedAction {
 
 /// The actions that the run of these events began, in the order in which they were begun.
 pub fn actions(events: &[Event]) -> Vec<RecordedAction> {
-    let mut planned: Vec<(&str, &Plan<Value>)> = Vec::new();
+    let mut planned: Vec<(&str, &Plan<Value>, Option<u64>)> = Vec::new();
     let mut begun: Vec<RecordedAction> = Vec::new();
     for event in events {
         match &event.what {
-            What::Planned { action, plan, .. } => planned.push((action, plan)),
-            What::ActionBegun { action, number, summary } => {
+            What::Planned { action, plan, nth, .. } => planned.push((action, plan, *nth)),
+            What::ActionBegun { action, number, summary, nth } => {
                 // An action is begun right after it was planned; one that was refused between the two left its plan behind.
-                let is_it = |(name, plan): &(&str, &Plan<Value>)| {
-                    name == action && (summary.is_empty() || plan.summary == *summary)
+                let is_it = |(name, plan, place): &(&str, &Plan<Value>, Option<u64>)| {
+                    name == action && place == nth && (summary.is_empty() || plan.summary == *summary)
                 };
                 let Some(at) = planned.iter().rposition(is_it) else { continue };
-                let (name, plan) = planned.remove(at);
+                let (name, plan, _) = planned.remove(at);
                 begun.push(RecordedAction {
                     name: name.to_owned(),
                     number: *number,

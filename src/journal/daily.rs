@@ -86,14 +86,12 @@ fn told(what: &What) -> Vec<(Level, String)> {
             match outcome {
                 Outcome::Done => one(Level::Success, format!("{step} completed in {}", took(*millis))),
                 Outcome::Failed => one(Level::Error, format!("{step} failed{why}")),
-                Outcome::Tolerated => {
-                    let mut lines = one(Level::Warn, format!("{step} failed, the run goes on{why}"));
-                    let hints = failure.iter().flat_map(|failure| &failure.hints);
-                    lines.extend(hints.flat_map(|hint| one(Level::Warn, format!("Hint: {hint}"))));
-                    lines
-                }
+                Outcome::Tolerated => tolerated(step, &why, failure.as_ref()),
                 Outcome::Unknown => one(Level::Info, format!("{step} is known only after the run")),
             }
+        }
+        What::ActionTolerated { action, failure, .. } => {
+            tolerated(action, &format!(": {failure}"), Some(failure))
         }
         What::AlertSent { delivered: true, detail } => one(Level::Info, format!("Alert sent to {detail}")),
         // A warning with its remedy tells of that too.
@@ -119,6 +117,13 @@ fn told(what: &What) -> Vec<(Level, String)> {
         | What::Drilled(_)
         | What::AlertSet(_) => Vec::new(),
     }
+}
+
+fn tolerated(what: &str, why: &str, failure: Option<&Failure>) -> Vec<(Level, String)> {
+    let mut lines = vec![(Level::Warn, format!("{what} failed, the run goes on{why}"))];
+    let hints = failure.iter().flat_map(|failure| &failure.hints);
+    lines.extend(hints.map(|hint| (Level::Warn, format!("Hint: {hint}"))));
+    lines
 }
 
 fn ended(exit: Exit, millis: u64, failure: Option<&Failure>, warnings: &[String]) -> Vec<(Level, String)> {
@@ -151,7 +156,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     fn event(what: What) -> Event {
-        Event { time: DateTime::parse_from_rfc3339("2025-11-10T02:00:00+01:00").unwrap(), what }
+        Event::new(DateTime::parse_from_rfc3339("2025-11-10T02:00:00+01:00").unwrap(), what)
     }
 
     #[test]

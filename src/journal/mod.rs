@@ -3,7 +3,8 @@
 //!
 //! *Problem*: the record must survive a kill at any moment, be readable with `less`, and need no daemon. *Decision*: one
 //! folder per run, JSON lines that are appended, and a file that is written once at the end. *Rejected*: a database, which
-//! one damaged page makes unreadable as a whole; an index, which would have to be kept in step.
+//! one damaged page makes unreadable as a whole; an index, which would have to be kept in step: what [`summaries`] keeps is a
+//! disposable cache.
 
 pub mod actions;
 pub mod daily;
@@ -13,4 +14,5 @@ pub mod retention;
 pub mod slots;
 pub mod store;
 pub mod successes;
+pub mod summaries;
 pub mod tasks;

@@ -6,16 +6,19 @@ use crate::base::ids::RunId;
 use crate::journal::store::{
     self, ALERT, AlertFile, AlertResult, DrillResult, EXIT, ExitFile, FORMAT, RUN, RunFile,
 };
+use crate::journal::summaries::Summaries;
 use crate::sys::clock::Clock;
-use crate::sys::state::{self, DeadRun};
+use crate::sys::spread;
+use crate::sys::state::stamps::Records;
+use crate::sys::state::{self, DeadRun, live};
 use chrono::{DateTime, FixedOffset};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Its process lives.
@@ -27,7 +30,7 @@ pub enum RunState {
 }
 
 /// A run in short.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
     /// Its id.
     pub run: RunId,
@@ -85,7 +88,9 @@ pub struct KilledRun {
 impl KilledRun {
     /// Notes what became of the alert, so that it is sent once.
     pub fn alert_sent(&self, clock: &Clock, result: &AlertResult) -> Result<(), Failure> {
-        self.dead.write(ALERT, &store::alert_file(clock, result, str::to_owned)?)
+        self.dead.write(ALERT, &store::alert_file(clock, result, str::to_owned)?)?;
+        self.dead.settle();
+        Ok(())
     }
 }
 
@@ -108,26 +113,52 @@ pub fn alert_delivered_late(
 
 /// All runs on record in short, newest first.
 pub fn list(state: &Path) -> Result<Vec<RunSummary>, Failure> {
-    Ok(runs(state)?.iter().map(|run| summary(state, run)).collect())
+    Ok(Summaries::of(state)?.collect())
 }
 
 /// Ids of all runs on record, newest first; those that began in the same second by their exact times.
 pub fn runs(state: &Path) -> Result<Vec<RunId>, Failure> {
     let mut runs = state::runs(state)?;
-    let second = |run: &RunId| run.as_str()[..15].to_owned();
-    for same in runs.chunk_by_mut(|a, b| second(a) == second(b)).filter(|same| same.len() > 1) {
+    in_order(state, &mut runs);
+    Ok(runs)
+}
+
+/// Ids of the newest so many runs, in the order of [`runs`].
+pub fn newest(state: &Path, most: usize) -> Result<Vec<RunId>, Failure> {
+    let mut runs = state::runs(state)?;
+    // All of the last one's second, since any of them may be the newest.
+    let last = runs.get(most.saturating_sub(1)).map(|last| last.second().to_owned());
+    let enough = last.map_or(runs.len(), |last| runs.partition_point(|run| *run.second() >= *last));
+    runs.truncate(enough);
+    in_order(state, &mut runs);
+    runs.truncate(most);
+    Ok(runs)
+}
+
+/// Puts those that began in the same second in order.
+fn in_order(state: &Path, runs: &mut [RunId]) {
+    let is_same_second = |a: &RunId, b: &RunId| a.second() == b.second();
+    for same in runs.chunk_by_mut(is_same_second).filter(|same| same.len() > 1) {
         same.sort_by_cached_key(|run| {
             std::cmp::Reverse(file::<RunFile>(state, run, RUN).ok().flatten().map(|about| about.began))
         });
     }
-    Ok(runs)
 }
 
 /// A run of a playbook that goes on, and its process, if there is one. What began before the newest thousand runs is not
 /// looked at.
 pub fn running(state: &Path, playbook: &str) -> Result<Option<(RunId, u32)>, Failure> {
     const NEWEST: usize = 1000;
-    for run in state::runs(state)?.into_iter().take(NEWEST) {
+    let live = running_among(state, playbook, live::marked(state).unwrap_or_default())?;
+    // That of a Lifeboat which made no marks has none.
+    if live.is_some() {
+        return Ok(live);
+    }
+    running_among(state, playbook, state::runs(state)?.into_iter().take(NEWEST).collect())
+}
+
+fn running_among(state: &Path, playbook: &str, runs: Vec<RunId>) -> Result<Option<(RunId, u32)>, Failure> {
+    for run in runs {
         if state::has(state, &run, EXIT) || !state::is_alive(state, &run)? {
             continue;
         }
@@ -242,17 +273,21 @@ fn newer(name: &str, version: u32) -> String {
 
 /// The run that `name` means: `latest`, the whole id, or the shortest unique prefix of it or of its letters.
 pub fn find(state: &Path, name: &str) -> Result<RunId, Failure> {
-    let runs = runs(state)?;
-    let Some(latest) = runs.first() else {
+    let runs = state::runs(state)?;
+    if runs.is_empty() {
         return Err(Failure::new(Code::Usage, format!("there is no run `{name}`"))
             .caused_by("no run is on record yet")
             .hint("Run a playbook first; `lifeboat playbooks` lists them."));
     };
     if name == "latest" {
-        return Ok(latest.clone());
+        let is_newest = |run: &&RunId| run.second() == runs[0].second();
+        let mut newest: Vec<RunId> = runs.iter().take_while(is_newest).cloned().collect();
+        in_order(state, &mut newest);
+        return Ok(newest.swap_remove(0));
     }
-    let found: Vec<&RunId> = runs.iter().filter(|run| run.answers_to(name)).collect();
-    match found[..] {
+    let mut found: Vec<RunId> = runs.iter().filter(|run| run.answers_to(name)).cloned().collect();
+    in_order(state, &mut found);
+    match found.as_slice() {
         [run] => Ok(run.clone()),
         [] => {
             let known = runs.iter().flat_map(|run| [run.as_str(), run.letters()]);
@@ -284,14 +319,18 @@ pub fn find_resumable(state: &Path, name: &str) -> Result<RunId, Failure> {
     if name != "latest" {
         return find(state, name);
     }
-    let all = runs(state)?;
     // A command line that was mistaken since does not hide what it meant to go on with.
-    let can: Vec<RunSummary> = all.iter().map(|run| summary(state, run)).filter(goes_on).collect();
-    let is_mistake = |summary: &&RunSummary| summary.state == RunState::Ended(Exit::Usage);
-    if let Some(found) = can.iter().find(|summary| !is_mistake(summary)).or(can.first()) {
-        return Ok(found.run.clone());
+    let mut first = None;
+    for summary in Summaries::of(state)?.filter(goes_on) {
+        if summary.state != RunState::Ended(Exit::Usage) {
+            return Ok(summary.run);
+        }
+        first.get_or_insert(summary.run);
     }
-    let Some(newest) = all.first().map(|run| summary(state, run)) else { return find(state, name) };
+    if let Some(found) = first {
+        return Ok(found);
+    }
+    let Some(newest) = Summaries::of(state)?.next() else { return find(state, name) };
     let failure =
         Failure::new(Code::Usage, "there is no run to resume: none failed, was interrupted or killed");
     Err(match newest.state {
@@ -307,7 +346,7 @@ pub fn find_resumable(state: &Path, name: &str) -> Result<RunId, Failure> {
 /// # Errors
 /// Those of reading the folder of the records.
 pub fn resumable(state: &Path, most: usize) -> Result<Vec<RunSummary>, Failure> {
-    Ok(runs(state)?.iter().map(|run| summary(state, run)).filter(goes_on).take(most).collect())
+    Ok(Summaries::of(state)?.filter(goes_on).take(most).collect())
 }
 
 fn goes_on(summary: &RunSummary) -> bool {
@@ -385,10 +424,16 @@ pub fn was_alarmed(state: &Path, run: &RunId) -> bool {
 pub fn killed(state: &Path) -> Result<Vec<KilledRun>, Failure> {
     let mut found = Vec::new();
     let untold = |run: &RunId| !state::has(state, run, EXIT) && !state::has(state, run, ALERT);
-    for run in runs(state)?.into_iter().filter(untold) {
-        let Some(dead) = DeadRun::take(state, &run)? else { continue };
+    let mut open = if live::is_look_due(state) { look_at_all(state)? } else { live::marked(state)? };
+    in_order(state, &mut open);
+    for run in open {
+        let Some(dead) = DeadRun::take(state, &run)? else {
+            live::forget_gone(state, &run);
+            continue;
+        };
         // It may have ended, or been told of, before it was taken over.
         if !untold(&run) {
+            dead.settle();
             continue;
         }
         let about = file::<RunFile>(state, &run, RUN).ok().flatten();
@@ -408,6 +453,21 @@ pub fn killed(state: &Path) -> Result<Vec<KilledRun>, Failure> {
     Ok(found)
 }
 
+/// Looks at all records for those without an end, which have marks from now on.
+fn look_at_all(state: &Path) -> Result<Vec<RunId>, Failure> {
+    let records = Records::open(state);
+    let has_exit = |run: &RunId| records.as_ref().is_some_and(|records| records.stamp(run, EXIT).is_some());
+    let is_open =
+        |run: &RunId| !has_exit(run) && !state::has(state, run, EXIT) && !state::has(state, run, ALERT);
+    let all = spread::map(state::runs(state)?, |run| is_open(&run).then_some(run));
+    let mut open: Vec<RunId> = all.into_iter().flatten().collect();
+    live::looked(state, &open);
+    open.extend(live::marked(state).unwrap_or_default());
+    open.sort_unstable_by(|a, b| b.cmp(a));
+    open.dedup();
+    Ok(open)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -417,9 +477,9 @@ mod tests {
     fn recorded(n: usize) -> (Vec<Event>, String) {
         let time = DateTime::parse_from_rfc3339("2025-11-10T02:00:00+01:00").unwrap();
         let events: Vec<Event> = (0..n)
-            .map(|i| Event {
-                time,
-                what: What::Log { level: Level::Info, message: format!("é {i}\n\"{i}\"") },
+            .map(|i| {
+                let message = format!("é {i}\n\"{i}\"");
+                Event::new(time, What::Log { level: Level::Info, message })
             })
             .collect();
         let text = events.iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect();
@@ -440,6 +500,112 @@ mod tests {
             }
         );
         assert_eq!(parse(&text, 1).notes, ["1 event cannot be read"]);
+    }
+
+    fn begun(state: &Path, run: &RunId) -> state::RunFiles {
+        let about = serde_json::json!({
+            "version": 1, "run": run, "playbook": "nightly", "pid": 1, "began": "2025-11-10T02:00:00Z"
+        });
+        let files = [(RUN.into(), about.to_string())];
+        state::RunFiles::create(state, run, &files, state::Reserve::Own).unwrap()
+    }
+
+    fn end(run: &state::RunFiles) {
+        run.write(EXIT, r#"{"version": 1, "exit": "success", "ended": "2025-11-10T02:00:00Z"}"#).unwrap();
+        run.end();
+    }
+
+    fn told(state: &Path) -> Vec<String> {
+        killed(state).unwrap().into_iter().map(|killed| killed.run.letters().to_owned()).collect()
+    }
+
+    fn marked(state: &Path) -> Vec<String> {
+        live::marked(state).unwrap().into_iter().map(|run| run.letters().to_owned()).collect()
+    }
+
+    fn run(letters: &str) -> RunId {
+        RunId::parse(&format!("20251110-020000-{letters}")).unwrap()
+    }
+
+    #[test]
+    fn runs_that_were_killed_are_found_by_their_marks() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path();
+        assert!(live::is_look_due(state));
+        assert!(told(state).is_empty());
+        assert!(!live::is_look_due(state));
+        let (good, bad, on) = (run("aagood"), run("aaabad"), run("aaaaon"));
+        let on_files = begun(state, &on);
+        assert_eq!(running(state, "nightly").unwrap(), Some((on.clone(), 1)));
+        assert_eq!(running(state, "hourly").unwrap(), None);
+        end(&begun(state, &good));
+        drop(begun(state, &bad));
+        assert_eq!(marked(state), ["aaabad", "aaaaon"]);
+        assert_eq!(told(state), ["aaabad"]);
+        // Until somebody was told of it, it is found again.
+        let found = killed(state).unwrap();
+        let result = AlertResult { delivered: true, detail: String::new(), channels: Vec::new() };
+        found[0].alert_sent(&Clock::new(None), &result).unwrap();
+        drop(found);
+        assert_eq!(marked(state), ["aaaaon"]);
+        assert!(told(state).is_empty());
+        // One that ended is taken up again, and killed then.
+        let again = |run: &RunId| {
+            state::RunFiles::reopen(state, run, &["alert", "exit"], state::Reserve::Own).unwrap().unwrap()
+        };
+        drop(again(&good));
+        assert_eq!(told(state), ["aagood"]);
+        end(&again(&good));
+        // Its record is gone, its mark is not.
+        let gone = begun(state, &run("aagone"));
+        std::fs::remove_dir_all(gone.dir()).unwrap();
+        drop(gone);
+        assert!(told(state).is_empty());
+        drop(on_files);
+        assert_eq!(marked(state), ["aaaaon"]);
+        assert_eq!(told(state), ["aaaaon"]);
+    }
+
+    #[test]
+    fn runs_without_a_mark_are_found_when_all_are_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path();
+        assert!(told(state).is_empty());
+        let (old, on) = (run("aaaold"), run("aaaaon"));
+        drop(begun(state, &old));
+        let on_files = begun(state, &on);
+        let marks = state.join("live");
+        for run in [&old, &on] {
+            std::fs::remove_file(marks.join(run.as_str())).unwrap();
+        }
+        assert!(told(state).is_empty());
+        assert_eq!(running(state, "nightly").unwrap(), Some((on.clone(), 1)));
+        let looked = std::fs::File::options().write(true).open(marks.join(".looked")).unwrap();
+        let hours = |hours: u64| std::time::Duration::from_secs(hours * 3600);
+        looked.set_modified(std::time::SystemTime::now() - hours(1)).unwrap();
+        assert_eq!(told(state), ["aaaold"]);
+        assert!(!live::is_look_due(state));
+        assert_eq!(marked(state), ["aaaold", "aaaaon"]);
+        drop(on_files);
+        assert_eq!(told(state), ["aaaold", "aaaaon"]);
+        // Nobody has looked tomorrow.
+        let looked = std::fs::File::options().write(true).open(marks.join(".looked")).unwrap();
+        looked.set_modified(std::time::SystemTime::now() + hours(24)).unwrap();
+        assert!(live::is_look_due(state));
+        std::fs::remove_dir_all(&marks).unwrap();
+        assert_eq!(told(state), ["aaaold", "aaaaon"]);
+    }
+
+    #[test]
+    fn where_no_mark_can_be_made_all_are_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path();
+        std::fs::write(state.join("live"), "no folder").unwrap();
+        drop(begun(state, &run("aaabad")));
+        assert!(live::is_look_due(state));
+        assert_eq!(running(state, "nightly").unwrap(), None);
+        assert_eq!(told(state), ["aaabad"]);
+        assert_eq!(told(state), ["aaabad"]);
     }
 
     proptest! {

@@ -85,8 +85,11 @@ pub fn plan(
     mut needed: impl FnMut(&RunId) -> bool,
 ) -> Vec<RunId> {
     let Some(oldest) = now.checked_sub_days(Days::new(keep.days)) else { return Vec::new() };
+    // Ids are in the order of their times; to read the time of each would take longer.
+    let about = oldest.format("%Y%m%d-%H%M%S").to_string();
     runs.iter()
         .skip(keep.last)
+        .filter(|run| run.second() <= about.as_str())
         .filter(|run| began(run).is_some_and(|began| began < oldest))
         .filter(|run| !needed(run))
         .take(AT_ONCE)
@@ -96,12 +99,12 @@ pub fn plan(
 
 /// When a run began, as its name says.
 fn began(run: &RunId) -> Option<NaiveDateTime> {
-    NaiveDateTime::parse_from_str(run.as_str().get(..15)?, "%Y%m%d-%H%M%S").ok()
+    NaiveDateTime::parse_from_str(run.second(), "%Y%m%d-%H%M%S").ok()
 }
 
 /// Removes records beyond retention and what killed processes left half made. Returns what was lost with them, for people.
 pub fn apply(state: &Path, now: DateTime<Local>, keep: Keep) -> Result<Vec<String>, Failure> {
-    let runs = state::runs(state)?;
+    let (runs, hidden) = state::runs_and_hidden(state)?;
     let mut stays = Stays { state, found: BTreeSet::new() };
     let mut lost = Vec::new();
     for run in plan(&runs, now.naive_local(), keep, |run| stays.needs(run)) {
@@ -121,7 +124,7 @@ pub fn apply(state: &Path, now: DateTime<Local>, keep: Keep) -> Result<Vec<Strin
         lost.truncate(TOLD);
         lost.push(format!("{more} more records of runs that failed or kept something are removed"));
     }
-    state::sweep(state)?;
+    state::sweep(state, &hidden)?;
     Ok(lost)
 }
 
@@ -224,8 +227,7 @@ mod tests {
             summary: String::new(),
             millis: 1,
         };
-        let event =
-            crate::base::event::Event { time: DateTime::parse_from_rfc3339(time).unwrap(), what: ended };
+        let event = crate::base::event::Event::new(DateTime::parse_from_rfc3339(time).unwrap(), ended);
         std::fs::write(dir.join("events.jsonl"), serde_json::to_string(&event).unwrap() + "\n").unwrap();
         run
     }

@@ -392,7 +392,7 @@ impl IntentLog for RunRecord {
             return Err(broken(failure));
         }
         let what = What::Intent { number, intent: self.masker.mask(intent) };
-        let event = Event { time: self.clock.now().fixed_offset(), what };
+        let event = Event::new(self.clock.now().fixed_offset(), what);
         line(&event).and_then(|line| self.files.append(&line, true)).map_err(broken)
     }
 }
@@ -411,7 +411,9 @@ impl Tally {
             What::ActionEnded { action, output, .. } | What::ActionKept { action, output, .. } => {
                 self.bytes += self.made(output);
                 let backup = output.get("backup").and_then(serde_json::Value::as_str);
-                self.restored.extend(backup.filter(|_| action == RESTORE).map(PathBuf::from));
+                // Rows that were only counted prove less.
+                let is_proof = action == RESTORE && output.get("compared") != Some(&false.into());
+                self.restored.extend(backup.filter(|_| is_proof).map(PathBuf::from));
             }
             What::RunResumed { .. } => self.resumed += 1,
             What::Output { line, .. } => {

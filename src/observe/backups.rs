@@ -5,7 +5,7 @@ use crate::base::failure::Failure;
 use crate::base::plan::{Later, Need};
 use crate::observe::Observation;
 use crate::sys::facts::{Facts, Seen};
-use crate::sys::store;
+use crate::sys::store::{self, Catalog, Listing};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ pub struct BackupFilter {
 }
 
 impl BackupFilter {
-    fn admits(&self, backup: &Backup) -> bool {
+    pub(super) fn admits(&self, backup: &Backup) -> bool {
         self.tag.as_ref().is_none_or(|tag| backup.tag == *tag)
             && self.verified.is_none_or(|wanted| (backup.verified == Later::Now(Some(true))) == wanted)
     }
@@ -58,19 +58,23 @@ impl Observation for Backups {
         let path = facts.absolute(&self.dir);
         let all = match one(facts, &path)? {
             Some(backup) => Later::Now(vec![backup]),
-            None => {
-                for name in store::orphans(&path)? {
-                    facts.host().warn(&format!("`{name}` is gone, only its sidecars are left"));
-                }
-                facts.backups(&path)?
-            }
+            None => facts.backups_in(&listed(facts, &path)?, Catalog::Cached(facts.host().state())),
         };
         Ok(all.map(|all| all.into_iter().filter(|backup| self.filter.admits(backup)).collect()))
     }
 }
 
+/// The names in a folder; of backups that are gone it is told.
+pub(super) fn listed(facts: &Facts, dir: &Path) -> Result<Listing, Failure> {
+    let listing = Listing::read(dir)?;
+    for name in listing.orphans()? {
+        facts.host().warn(&format!("`{name}` is gone, only its sidecars are left"));
+    }
+    Ok(listing)
+}
+
 /// The backup that `path` itself is, if it is a file, as this run sees it.
-fn one(facts: &Facts, path: &Path) -> Result<Option<Backup>, Failure> {
+pub(super) fn one(facts: &Facts, path: &Path) -> Result<Option<Backup>, Failure> {
     if facts.view().path(path) == Seen::Gone {
         return Ok(None);
     }

@@ -20,9 +20,10 @@ use crate::sys::kept::State;
 use crate::sys::postgres::mark::Kind;
 use crate::sys::postgres::settings::{Explicit, Settings, reach};
 use crate::sys::storage;
-use crate::sys::store::{self, Found};
+use crate::sys::store::{Catalog, Depth, Listed, Listing};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Names folders of copies off-site, apart by `:`.
@@ -46,7 +47,7 @@ pub fn usual(env: &Env) -> Vec<PathBuf> {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// Runs, newest first.
-    pub runs: Vec<Ran>,
+    pub runs: Arc<Vec<Ran>>,
     /// The newest drill of each playbook.
     pub drills: Vec<Drilled>,
     /// Scheduled runs that were not made.
@@ -111,6 +112,38 @@ impl Observation for Health {
     }
 
     fn ask(&self, facts: &Facts) -> Result<Later<Checkup>, Failure> {
+        self.look(facts, || self.history.clone()).map(Later::Now)
+    }
+}
+
+impl Health {
+    /// Asks, while `history` reads what the journal tells: with many backups and many runs each takes its time.
+    ///
+    /// # Errors
+    /// Of what cannot even be asked; what cannot be looked at stands in the report.
+    pub fn ask_beside(
+        &self,
+        facts: &Facts,
+        history: impl FnOnce() -> History + Send,
+    ) -> Result<Checkup, Failure> {
+        let history = Mutex::new(Some(history));
+        let read = || {
+            let history = history.lock().unwrap_or_else(PoisonError::into_inner).take();
+            history.map(|history| history())
+        };
+        std::thread::scope(|scope| {
+            // Where no thread may be started, one thing comes after the other.
+            let beside = std::thread::Builder::new().spawn_scoped(scope, read).ok();
+            let told = || match beside.map(std::thread::ScopedJoinHandle::join) {
+                Some(Ok(history)) => history.unwrap_or_default(),
+                Some(Err(panic)) => std::panic::resume_unwind(panic),
+                None => read().unwrap_or_default(),
+            };
+            self.look(facts, told)
+        })
+    }
+
+    fn look(&self, facts: &Facts, history: impl FnOnce() -> History) -> Result<Checkup, Failure> {
         let host = facts.host();
         let env = host.env();
         // A drill fills a scratch server for whoever names a database; nothing is kept there yet.
@@ -122,12 +155,12 @@ impl Observation for Health {
             backups: Vec::new(),
             live: Vec::new(),
             database: reached(&settings).map(|settings| settings.database.clone()),
-            runs: self.history.runs.clone(),
-            drills: self.history.drills.clone(),
+            runs: Arc::default(),
+            drills: Vec::new(),
             kept: Vec::new(),
-            missed: self.history.missed.clone(),
-            undelivered: self.history.undelivered.clone(),
-            unknown: self.history.unknown.clone(),
+            missed: Vec::new(),
+            undelivered: None,
+            unknown: Vec::new(),
         };
         let mut looked = BTreeSet::new();
         let usual = usual(&env);
@@ -135,7 +168,7 @@ impl Observation for Health {
         for dir in dirs {
             // Not everybody has a database and a configuration to back up.
             let is_named = !usual.contains(dir);
-            look(facts, &facts.absolute(dir), (is_named, false), &mut looked, &mut seen);
+            look_at(facts, &facts.absolute(dir), (is_named, false), &mut looked, &mut seen);
         }
         let declared = env.value(OFFSITE_VARIABLE).unwrap_or_default();
         let declared = declared.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from);
@@ -147,12 +180,13 @@ impl Observation for Health {
         let production = production.map(|dir| storage::place_of(&host.original(&host.absolute(dir))));
         seen.live = live(facts, &seen, reached(&settings), production.as_ref());
         let (databases, files) = self.kept(facts, settings, &mut seen);
+        let History { runs, drills, missed, undelivered, mut unknown } = history();
+        unknown.append(&mut seen.unknown);
+        let seen = Seen { runs, drills, missed, undelivered, unknown, ..seen };
         let report = health::judge(&seen, &self.terms);
-        Ok(Later::Now(Checkup { report, databases, files }))
+        Ok(Checkup { report, databases, files })
     }
-}
 
-impl Health {
     /// What restores have kept. That it cannot be looked at says nothing about the backups.
     fn kept(
         &self,
@@ -220,7 +254,7 @@ fn not_seen(what: &str, why: &str, matters: bool) -> NotSeen {
 fn look_below(facts: &Facts, dir: &Path, looked: &mut BTreeSet<PathBuf>, seen: &mut Seen) {
     let first = seen.folders.len();
     for below in storage::folders_below(dir) {
-        look(facts, &below, (false, true), looked, seen);
+        look_at(facts, &below, (false, true), looked, seen);
     }
     if seen.backups.iter().all(|backup| backup.folder < first) {
         seen.folders.truncate(first + 1);
@@ -237,7 +271,7 @@ fn look_below(facts: &Facts, dir: &Path, looked: &mut BTreeSet<PathBuf>, seen: &
     }
 }
 
-fn look(
+fn look_at(
     facts: &Facts,
     dir: &Path,
     (is_named, is_offsite): (bool, bool),
@@ -252,13 +286,12 @@ fn look(
     let mut unknown =
         |why: &Failure| seen.unknown.push(not_seen(&format!("`{shown}`"), &why.to_string(), true));
     let index = seen.folders.len();
-    let found = store::scan(dir).unwrap_or_else(|failure| {
-        unknown(&failure);
-        Vec::new()
-    });
+    let listing = Listing::read(dir).inspect_err(&mut unknown).ok();
+    let listing = listing.as_ref();
+    let found = listing.map(|all| all.backups(Catalog::Cached(host.state()), Depth::Manifests));
     let own = host.resumes().map(|terms| terms.run.clone()).unwrap_or_default();
-    let leftovers = store::leftovers(dir, &own).map_or(0, |left| left.len());
-    let lost = store::orphans(dir).unwrap_or_default();
+    let leftovers = listing.and_then(|all| all.leftovers(&own).ok()).map_or(0, |left| left.len());
+    let lost = listing.and_then(|all| all.orphans().ok()).unwrap_or_default();
     let exists = crate::sys::fs::exists(dir).unwrap_or(true);
     seen.folders.push(Folder {
         path: shown,
@@ -270,19 +303,19 @@ fn look(
         leftovers,
         lost,
     });
-    seen.backups.extend(found.into_iter().map(|found| stored(index, found)));
+    seen.backups.extend(found.into_iter().flatten().map(|found| stored(index, found)));
 }
 
-fn stored(folder: usize, found: Found) -> Stored {
-    let Found { backup, manifest, oddity } = found;
-    let verified = manifest.as_ref().and_then(|manifest| manifest.verified.as_ref());
+fn stored(folder: usize, found: Listed) -> Stored {
+    let Listed { backup, head, oddity, .. } = found;
+    let verified = head.as_ref().and_then(|head| head.verified.as_ref());
     Stored {
         folder,
-        problem: oddity.or_else(|| verified.and_then(|verified| verified.problems.first().cloned())),
+        problem: oddity.or_else(|| verified.and_then(|proof| proof.verdict.problems.first().cloned())),
         verified_at: verified.map(|verified| verified.at),
         intact: backup.verified.now().flatten(),
-        drilled_at: manifest.as_ref().and_then(|manifest| Some(manifest.drilled.as_ref()?.at)),
-        run: manifest.map(|manifest| manifest.run),
+        drilled_at: head.as_ref().and_then(|head| Some(head.drilled.as_ref()?.at)),
+        run: head.map(|head| head.run),
         name: backup.name,
         source: backup.source,
         content: backup.content,

@@ -69,7 +69,7 @@ impl Observation for AskKeptFiles {
                 at: kept.index.created,
                 age: u64::try_from((now - kept.index.created).num_seconds()).unwrap_or_default(),
                 size: kept.size(),
-                files: kept.index.entries.len() as u64,
+                files: kept.files_count(),
             });
         }
         Ok(Later::Now(found))

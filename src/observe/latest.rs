@@ -4,7 +4,7 @@ use crate::base::backup::Backup;
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::{Later, Need};
 use crate::observe::Observation;
-use crate::observe::backups::{BackupFilter, Backups};
+use crate::observe::backups::{BackupFilter, listed, one};
 use crate::sys::facts::Facts;
 use std::path::PathBuf;
 
@@ -34,9 +34,15 @@ impl Observation for Latest {
     }
 
     fn ask(&self, facts: &Facts) -> Result<Later<Backup>, Failure> {
-        let all = Backups { dir: self.dir.clone(), filter: self.filter.clone() }.ask(facts)?;
-        let Later::Now(mut all) = all else { return Ok(Later::AfterRun) };
-        all.pop().map(Later::Now).ok_or_else(|| {
+        let path = facts.absolute(&self.dir);
+        let newest = match one(facts, &path)? {
+            Some(backup) => Later::Now(Some(backup).filter(|backup| self.filter.admits(backup))),
+            None => facts
+                .newest_in(&listed(facts, &path)?, &[1], |backup| self.filter.admits(backup).then_some(0))
+                .map(|mut all| all.pop()),
+        };
+        let Later::Now(newest) = newest else { return Ok(Later::AfterRun) };
+        newest.map(Later::Now).ok_or_else(|| {
             let which = match (&self.filter.tag, self.filter.verified) {
                 (Some(tag), Some(true)) => format!("verified backup tagged `{tag}`"),
                 (Some(tag), _) => format!("backup tagged `{tag}`"),

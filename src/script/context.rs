@@ -1,7 +1,9 @@
 //! What a run gives to its bindings; they reach it through the engine's tag.
 
+use crate::base::event::Level;
 use crate::base::failure::{Code, Failure, Place};
 use crate::engine::session::Session;
+use crate::script::bind::parallel::Unperformed;
 use crate::script::fault;
 use crate::script::library::Library;
 use rhai::{AST, ASTNode, Dynamic, EvalAltResult, Expr, Map, Module, NativeCallContext, Position, Shared};
@@ -41,6 +43,8 @@ pub struct RunContext {
     superuser_told: Cell<bool>,
     closure_files: RefCell<HashMap<String, String>>,
     module_closures: RefCell<HashMap<String, ModuleClosure>>,
+    /// Actions that were made and may not be performed yet, in their order.
+    unperformed: RefCell<Vec<Unperformed>>,
 }
 
 impl RunContext {
@@ -57,6 +61,7 @@ impl RunContext {
             superuser_told: Cell::new(false),
             closure_files: RefCell::default(),
             module_closures: RefCell::default(),
+            unperformed: RefCell::default(),
         }
     }
 
@@ -119,6 +124,51 @@ impl RunContext {
         let result = import();
         self.importing.set(self.importing.get() - 1);
         result
+    }
+
+    /// Remembers an action that somebody has to perform.
+    pub fn made(&self, action: Unperformed) {
+        self.unperformed.borrow_mut().push(action);
+    }
+
+    /// How many actions may not be performed yet; what is made later comes behind them.
+    pub fn made_so_far(&self) -> usize {
+        self.unperformed.borrow().len()
+    }
+
+    /// Warns of the actions made since `mark` that nobody has performed and, unless `value` hands them on, nobody can perform
+    /// any more.
+    pub fn warn_of_forgotten(&self, mark: usize, value: Option<&Dynamic>) {
+        for action in self.since(mark) {
+            if action.is_performed() {
+                continue;
+            }
+            if value.is_some_and(|value| action.is_in(value)) {
+                self.made(action);
+                continue;
+            }
+            let place = action.at.as_ref().map(|at| format!(" ({at})")).unwrap_or_default();
+            self.session.log(
+                Level::Warn,
+                &format!(
+                    "`{}` was made and never performed{place}: hand it to `parallel([...])`, or use the word that \
+                     performs it at once",
+                    action.label
+                ),
+            );
+        }
+    }
+
+    /// Forgets the actions made since `mark`: what ended before they could be performed says so itself, and a step that is
+    /// kept has performed them in an earlier attempt.
+    pub fn forget_made(&self, mark: usize) {
+        self.since(mark);
+    }
+
+    fn since(&self, mark: usize) -> Vec<Unperformed> {
+        let mut all = self.unperformed.borrow_mut();
+        let mark = mark.min(all.len());
+        all.split_off(mark)
     }
 
     /// Whether this is the first query of the run that a superuser asks; that is told once.

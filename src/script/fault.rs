@@ -26,10 +26,7 @@ impl Fault {
 
     /// Whether `attempt` and `retry` may overcome it.
     pub fn is_tolerable(&self) -> bool {
-        !self.defect
-            && !self.is_unknown()
-            && !self.failure.code.ends_the_run()
-            && self.failure.code != Code::Internal
+        !self.defect && self.failure.code.is_tolerable()
     }
 
     /// Sends it on its way from `position`.

@@ -100,7 +100,7 @@ fn call(node: ASTNode<'_>, machine: &Host, grants: &mut Grants) {
     let Some((call, _, method)) = tree::call(node) else { return };
     let first = call.args.first();
     match (call.name.as_str(), first) {
-        ("exec", Some(Expr::Array(argv, _))) if !method => {
+        ("exec" | "to_exec", Some(Expr::Array(argv, _))) if !method => {
             grants.programs.extend(argv.first().and_then(text))
         }
         ("require_program", Some(arg)) => grants.programs.extend(text(arg)),
@@ -116,7 +116,7 @@ fn call(node: ASTNode<'_>, machine: &Host, grants: &mut Grants) {
         }
         _ => {}
     }
-    if let ("exec", Some(Expr::Map(map, _))) = (call.name.as_str(), call.args.get(1)) {
+    if let ("exec" | "to_exec", Some(Expr::Map(map, _))) = (call.name.as_str(), call.args.get(1)) {
         for (key, value) in &map.0 {
             if let ("env", Expr::Array(names, _)) = (key.name.as_str(), value) {
                 grants.env.extend(names.iter().filter_map(text));

@@ -91,7 +91,10 @@ fn evaluate(
     let ast = compile(&engine, &playbook.source, &playbook.file)?;
     context.learn(&ast, &playbook.file);
     match engine.eval_ast_with_scope::<Dynamic>(&mut Scope::new(), &ast) {
-        Ok(value) => Ok(value::json(&value).unwrap_or_default()),
+        Ok(value) => {
+            context.warn_of_forgotten(0, None);
+            Ok(value::json(&value).unwrap_or_default())
+        }
         Err(error) => {
             let fault = settled(fault(&engine, Some(&context), &error, &playbook.file), &session);
             if fault.is_unknown() {

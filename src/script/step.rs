@@ -52,10 +52,12 @@ fn run(ctx: &mut EvalContext, inputs: &[Expression], kind: Kind) -> Result<Dynam
         Fault { failure, defect: false }.raise(position)
     })?;
     if let Some(value) = kept.and_then(codec::restored) {
+        context.forget_made(0);
         session.end_kept_step(step);
         return Ok(if kind == Kind::Attempt { tried(true.into(), value, Dynamic::UNIT) } else { value });
     }
     session.tell_step(&step);
+    let made = context.made_so_far();
     let result = ctx.eval_expression_tree(block).map(Dynamic::flatten);
     let file = ctx.source().unwrap_or_default().to_owned();
     let result = match result {
@@ -76,6 +78,7 @@ fn run(ctx: &mut EvalContext, inputs: &[Expression], kind: Kind) -> Result<Dynam
     };
     let mut fault = match result {
         Ok(value) => {
+            context.warn_of_forgotten(made, Some(&value));
             if let Some(value) = codec::recorded(&value) {
                 session.step_value(&step, value);
             }
@@ -84,6 +87,7 @@ fn run(ctx: &mut EvalContext, inputs: &[Expression], kind: Kind) -> Result<Dynam
         }
         Err(fault) => fault,
     };
+    context.forget_made(made);
     fault.failure = fault.failure.at(place_at(&file, position));
     fault.failure.step.get_or_insert(path);
     if fault.is_unknown() {

@@ -6,12 +6,13 @@ use crate::script::known::Known;
 use crate::script::option_keys::Options;
 
 /// Families of functions, for documentation. A function that stands in none is listed last.
-pub const FAMILIES: [(&str, &[&str]); 10] = [
-    ("Backups", &["dump", "archive", "file", "gzip", "hash", "save", "to", "parallel"]),
+pub const FAMILIES: [(&str, &[&str]); 11] = [
+    ("Backups", &["dump", "archive", "file", "gzip", "hash", "save"]),
     (
         "Keeping and checking",
         &["verify", "rotate", "backups", "latest", "inspect", "health_check", "restore", "extract", "copy"],
     ),
+    ("At the same time", &["parallel", "to", "to_verify", "to_exec"]),
     (
         "Databases",
         &["postgres", "query", "expect", "estimate", "databases", "scratch_postgres", "scratch_database"],
@@ -63,8 +64,9 @@ pub const FAMILIES: [(&str, &[&str]); 10] = [
 ];
 
 /// Functions that act on the world: they stand inside steps.
-pub const EFFECTS: [&str; 16] = [
+pub const EFFECTS: [&str; 17] = [
     "save",
+    "parallel",
     "rotate",
     "verify",
     "exec",

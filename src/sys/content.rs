@@ -2,13 +2,16 @@
 
 use crate::base::backup::{Content, TableContent};
 use crate::base::failure::{Code, Failure};
-use crate::sys::postgres::contents::Contents;
-use crate::sys::postgres::loose::{Loose, LooseReader};
+use crate::sys::postgres::loose::Loose;
 use crate::sys::postgres::requirements::Requirements;
-use crate::sys::postgres::scan::{ScanError, Scanner};
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+
+mod sql;
+
+use sql::SqlReading;
+pub use sql::{Ahead, ahead};
 
 /// What was found in the content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,10 +61,15 @@ impl Reading {
         }
     }
 
-    /// Reads on.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    /// A reading of a plain dump whose rows are left out: its own summary says what they are.
+    pub fn without_rows() -> Self {
+        Self::Sql(Box::new(SqlReading::without_rows()))
+    }
+
+    /// Reads on; `ahead` is what [`ahead`] said of the very bytes, if it was asked.
+    pub fn take(&mut self, bytes: &[u8], ahead: Ahead) -> Result<(), Failure> {
         match self {
-            Self::Sql(sql) => sql.take(bytes),
+            Self::Sql(sql) => sql.take(bytes, ahead),
             Self::Tar(tar) => tar.take(bytes),
             Self::Opaque => {}
         }
@@ -76,103 +84,6 @@ impl Reading {
             Self::Opaque => Ok(Findings { complete: true, ..Findings::default() }),
         }
     }
-}
-
-/// The reading of a dump.
-#[derive(Default)]
-pub struct SqlReading {
-    scanner: Scanner,
-    contents: Contents,
-    requirements: Requirements,
-    loose: LooseReader,
-    error: Option<ScanError>,
-}
-
-impl SqlReading {
-    fn take(&mut self, bytes: &[u8]) {
-        if self.error.is_some() {
-            return;
-        }
-        let mut rest = bytes;
-        loop {
-            match self.scanner.next(&mut rest) {
-                Ok(Some(segment)) => {
-                    self.contents.observe(&segment);
-                    self.requirements.observe(&segment);
-                    self.loose.observe(&segment);
-                }
-                Ok(None) => return,
-                Err(error) => {
-                    self.error = Some(error);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn end(mut self) -> Findings {
-        if self.error.is_none() {
-            match self.scanner.end() {
-                Ok(Some(segment)) => self.contents.observe(&segment),
-                Ok(None) => {}
-                Err(error) => self.error = Some(error),
-            }
-        }
-        let mut findings = Findings {
-            checks: vec!["end marker"],
-            requirements: self.requirements,
-            loose: self.loose.end(),
-            server: self.contents.server_version().map(str::to_owned),
-            ..Findings::default()
-        };
-        if let Some(error) = self.error {
-            findings.problems.push(error.to_string());
-            return findings;
-        }
-        if !self.contents.ended() {
-            findings.problems.push("the dump's end marker is missing".to_owned());
-        }
-        if let Some(foreign) = self.contents.foreign_command() {
-            findings
-                .problems
-                .push(format!("line {}: a dump does not hold the command `{}`", foreign.line, foreign.text));
-        }
-        findings.tables = self.contents.tables();
-        match self.contents.summary() {
-            Ok(None) => {}
-            Ok(Some(summary)) => {
-                findings.summary = true;
-                findings.checks.push("row counts and fingerprints");
-                findings.problems.extend(difference(summary, &findings.tables));
-            }
-            Err(error) => findings.problems.push(error.to_string()),
-        }
-        findings.complete = findings.problems.is_empty();
-        findings
-    }
-}
-
-/// The first table in which a summary and what was read differ.
-fn difference(summary: &[TableContent], read: &[TableContent]) -> Option<String> {
-    let of = |tables: &[TableContent], name: &str| tables.iter().find(|table| table.table == name).cloned();
-    for table in summary {
-        match of(read, &table.table) {
-            None => return Some(format!("table {} is missing", table.table)),
-            Some(found) if found.rows != table.rows => {
-                return Some(format!(
-                    "table {} has {} rows instead of {}",
-                    table.table, found.rows, table.rows
-                ));
-            }
-            Some(found) if found.fingerprint != table.fingerprint => {
-                return Some(format!("table {} has other content than when it was dumped", table.table));
-            }
-            Some(_) => {}
-        }
-    }
-    read.iter()
-        .find(|table| of(summary, &table.table).is_none())
-        .map(|table| format!("table {} is not in the dump's summary", table.table))
 }
 
 /// The reading of an archive, by a thread of its own, since the tar reader pulls.
@@ -323,7 +234,7 @@ mod tests {
     fn read(content: Content, bytes: &[u8]) -> Findings {
         let mut reading = Reading::of(content);
         for piece in bytes.chunks(100) {
-            reading.take(piece).unwrap();
+            reading.take(piece, ahead(content, piece)).unwrap();
         }
         reading.end().unwrap()
     }

@@ -4,7 +4,7 @@ use crate::base::event::Alert;
 use crate::base::failure::Failure;
 use crate::sys::facts::Facts;
 use crate::sys::fs::{self, Staged};
-use crate::sys::kept::{self, Kept, Staging, State};
+use crate::sys::kept::{self, Comparison, Kept, Staging, State};
 use crate::sys::lock::FolderLocks;
 use crate::sys::postgres::binaries;
 use crate::sys::postgres::databases::{self, Doomed, NewDatabase};
@@ -12,8 +12,9 @@ use crate::sys::postgres::maintenance::{Maintenance, Standing};
 use crate::sys::postgres::swap::{self, Swap, Swapped};
 use crate::sys::scratch::{ScratchCluster, ScratchOptions, ScratchTarget};
 use crate::sys::store;
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use crate::sys::stream;
+use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct Effects {
     number: u64,
     run: String,
     folders: Arc<FolderLocks>,
+    /// How many actions may be carried out at the same time.
+    crowd: usize,
 }
 
 impl Effects {
@@ -50,7 +53,19 @@ impl Effects {
         run: String,
         folders: Arc<FolderLocks>,
     ) -> Self {
-        Self { facts, intents, number, run, folders }
+        Self { facts, intents, number, run, folders, crowd: 1 }
+    }
+
+    /// The same, of an action beside which others are carried out: `crowd` of them at most, it included.
+    #[must_use]
+    pub fn among(mut self, crowd: usize) -> Self {
+        self.crowd = crowd;
+        self
+    }
+
+    /// How many threads may compress for the action; all cores if it is not said.
+    pub fn threads(&self) -> Option<NonZeroUsize> {
+        stream::share(self.crowd)
     }
 
     /// Facts, to look again just before destroying.
@@ -83,6 +98,11 @@ impl Effects {
     /// Locks a folder until the run ends: one that was just made could not be locked before.
     pub fn lock_folder(&self, dir: &Path) -> Result<(), Failure> {
         self.folders.hold(dir)
+    }
+
+    /// Lets one action at a time of this run tidy up.
+    pub fn tidying<T>(&self, tidy: impl FnOnce() -> T) -> T {
+        self.folders.tidying(tidy)
     }
 
     /// Opens a staged file (0600) that becomes `path` when published; dropped unpublished, it removes itself.
@@ -204,10 +224,10 @@ impl Effects {
         fs::remove(&leftover.staged)
     }
 
-    /// Opens a folder of no meaning in the tree at `dir`, where the files named in `wanted` are extracted to; dropped
-    /// before it is whole, it removes itself.
-    pub fn stage_tree(&self, dir: &Path, wanted: BTreeSet<PathBuf>) -> Result<Staging, Failure> {
-        Staging::begin(dir, &self.run, self.number, wanted)
+    /// Opens a folder of no meaning in the tree at `dir`, where what is not the same by `compared` is extracted to; with `owner`,
+    /// it gets the owner that the archive names. Dropped before it is whole, it removes itself.
+    pub fn stage_tree(&self, dir: &Path, compared: &Comparison, owner: bool) -> Result<Staging, Failure> {
+        Staging::begin(dir, &self.run, self.number, compared, owner)
     }
 
     /// Puts what was staged into its tree, or what was rolled back once more: all of it or nothing. What it replaces is

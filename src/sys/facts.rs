@@ -6,7 +6,7 @@ use crate::base::event::{Progress, What};
 use crate::base::failure::Failure;
 use crate::base::plan::{Later, Target};
 use crate::sys::host::Host;
-use crate::sys::store;
+use crate::sys::store::{self, Catalog, Depth, Listed, Listing};
 use chrono::{DateTime, Local};
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -136,14 +136,25 @@ impl Facts {
         })
     }
 
-    /// The backups of a folder, oldest first, with what a dry run predicts laid over them.
+    /// The backups of a folder, oldest first, with what a dry run predicts laid over them. Nothing is to be destroyed on
+    /// their word alone: [`Facts::is_current`] asks the files.
     pub fn backups(&self, dir: &Path) -> Result<Later<Vec<Backup>>, Failure> {
         if self.view.is_changed(&Target::Path(dir.to_path_buf())) {
             return Ok(Later::AfterRun);
         }
-        let mut all: Vec<Backup> = store::scan(dir)?
+        Ok(self.backups_in(&Listing::read(dir)?, Catalog::Cached(self.host.state())))
+    }
+
+    /// The backups of a folder that was listed.
+    pub fn backups_in(&self, listing: &Listing, catalog: Catalog<'_>) -> Later<Vec<Backup>> {
+        let dir = listing.dir();
+        if self.view.is_changed(&Target::Path(dir.to_path_buf())) {
+            return Later::AfterRun;
+        }
+        let mut all: Vec<Backup> = listing
+            .backups(catalog, Depth::Manifests)
             .into_iter()
-            .map(|found| found.backup)
+            .map(|listed| listed.backup)
             .filter(|backup| self.view.path(&backup.path) != Seen::Gone)
             .collect();
         for backup in &mut all {
@@ -154,7 +165,51 @@ impl Facts {
         let predicted = self.view.backups(dir);
         all.extend(predicted.into_iter().filter(|backup| backup.path.parent() == Some(dir)));
         all.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-        Ok(Later::Now(all))
+        Later::Now(all)
+    }
+
+    /// The newest backups of a folder that was listed, as [`Listing::newest`] finds them, with what a dry run predicts laid over
+    /// them.
+    pub fn newest_in(
+        &self,
+        listing: &Listing,
+        most: &[usize],
+        class: impl Fn(&Backup) -> Option<usize> + Sync,
+    ) -> Later<Vec<Backup>> {
+        let dir = listing.dir();
+        if self.view.is_changed(&Target::Path(dir.to_path_buf())) {
+            return Later::AfterRun;
+        }
+        let seen = |listed: &mut Listed| {
+            let backup = &mut listed.backup;
+            if self.view.path(&backup.path) == Seen::Gone {
+                return None;
+            }
+            if self.view.is_verified(&backup.path) {
+                backup.verified = Later::Now(Some(true));
+            }
+            class(backup)
+        };
+        let found = listing.newest(Catalog::Cached(self.host.state()), most, seen);
+        let mut all: Vec<Backup> = found.into_iter().map(|listed| listed.backup).collect();
+        let predicted = self.view.backups(dir);
+        let is_here = |backup: &Backup| backup.path.parent() == Some(dir) && class(backup).is_some();
+        all.extend(predicted.into_iter().filter(is_here));
+        all.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        Later::Now(all)
+    }
+
+    /// Whether a backup is as its files say at this moment; one that a dry run predicts is as it is predicted.
+    pub fn is_current(&self, backup: &Backup) -> bool {
+        if self.view.path(&backup.path) == Seen::Made {
+            return true;
+        }
+        let Ok(Some(found)) = store::look(&backup.path) else { return false };
+        let mut now = found.backup;
+        if self.view.is_verified(&now.path) {
+            now.verified = Later::Now(Some(true));
+        }
+        now == *backup
     }
 
     /// Space of the file system that holds `path`, or its nearest ancestor that exists.

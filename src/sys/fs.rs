@@ -144,10 +144,18 @@ pub struct Staged {
     published: bool,
 }
 
+/// Where `run` stages what becomes `path`.
+///
+/// # Errors
+/// If `path` is not that of a file.
+pub fn staged_path(path: &Path, run: &str) -> Result<PathBuf, Failure> {
+    let (dir, name) = split(path)?;
+    Ok(dir.join(format!(".{name}.{run}{STAGED_SUFFIX}")))
+}
+
 /// Opens a staged file beside `path`.
 pub fn stage(path: &Path, run: &str) -> Result<Staged, Failure> {
-    let (dir, name) = split(path)?;
-    let staged = dir.join(format!(".{name}.{run}{STAGED_SUFFIX}"));
+    let staged = staged_path(path, run)?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -276,9 +284,21 @@ pub fn sync_dir(path: &Path) -> Result<(), Failure> {
 
 /// Replaces the content of `path` atomically; the new file is 0600.
 pub fn replace(path: &Path, content: &[u8], run: &str) -> Result<(), Failure> {
+    replace_with(path, run, |file| file.write_all(content))
+}
+
+/// As [`replace`], with what `write` writes.
+pub fn replace_with(
+    path: &Path,
+    run: &str,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Failure> {
     let mut staged = stage(path, run)?;
-    staged.file.write_all(content).map_err(|error| Failure::io("write", &staged.staged, &error))?;
-    staged.file.sync_all().map_err(|error| Failure::io("write", &staged.staged, &error))?;
+    let mut buffered = io::BufWriter::with_capacity(1 << 16, &staged.file);
+    let written = write(&mut buffered).and_then(|()| buffered.flush());
+    drop(buffered);
+    let written = written.and_then(|()| staged.file.sync_all());
+    written.map_err(|error| Failure::io("write", &staged.staged, &error))?;
     std::fs::rename(&staged.staged, path).map_err(|error| Failure::io("replace", path, &error))?;
     staged.published = true;
     sync_dir(path)?;
@@ -356,6 +376,16 @@ pub fn head(path: &Path, most: usize) -> Result<Vec<u8>, Failure> {
 /// Whether this process may do what only root may.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// What tells a file from another one, and from itself after it was written to; `None` if it is not there.
+pub fn identity(path: &Path) -> Option<[u64; 5]> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = std::fs::metadata(path).ok()?;
+    let nanos = |seconds: i64, nanos: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos) as u64;
+    let (modified, changed) =
+        (nanos(meta.mtime(), meta.mtime_nsec()), nanos(meta.ctime(), meta.ctime_nsec()));
+    Some([meta.dev(), meta.ino(), meta.size(), modified, changed])
 }
 
 /// Bytes of a file.

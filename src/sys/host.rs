@@ -7,12 +7,15 @@ use crate::base::failure::{Code, Failure};
 use crate::base::resume::Resuming;
 use crate::base::schedule::Scheduled;
 use crate::base::secret::Masker;
+use crate::sys::beside;
 use crate::sys::channel;
 use crate::sys::clock::Clock;
 use crate::sys::env::Env;
 use crate::sys::postgres::settings::Settings;
+use crate::sys::proof::Proved;
 use crate::sys::sandbox::Sandbox;
 use crate::sys::scratch::{ScratchCluster, ScratchTarget};
+use crate::sys::store::Remembered;
 use chrono::{DateTime, Local, LocalResult, TimeDelta, TimeZone};
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -40,6 +43,9 @@ pub struct Host {
     warnings: Mutex<Vec<String>>,
     scratch: Mutex<Vec<ScratchCluster>>,
     sandbox: Option<Arc<Sandbox>>,
+    /// The backup that was proved last.
+    pub(super) proved: Proved,
+    before: Remembered,
 }
 
 impl Host {
@@ -66,6 +72,8 @@ impl Host {
             warnings: Mutex::default(),
             scratch: Mutex::default(),
             sandbox: None,
+            proved: Proved::default(),
+            before: Remembered::default(),
         }
     }
 
@@ -257,26 +265,25 @@ impl Host {
     pub fn emit(&self, what: What) {
         let sink = self.events.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         if let Some(sink) = sink {
-            let event = Event { time: self.clock.now().fixed_offset(), what };
+            let time = self.clock.now().fixed_offset();
+            let event = Event { time, what, action: beside::number() };
             sink.event(&self.masked(event));
         }
     }
 
     fn masked(&self, event: Event) -> Event {
-        // Progress carries no foreign text and comes often.
-        if matches!(event.what, What::Progress(_)) {
+        // Progress carries no foreign text and comes often. An event may be long, so it is not copied without need.
+        if matches!(event.what, What::Progress(_)) || self.masker.is_empty() {
             return event;
         }
         let Ok(mut value) = serde_json::to_value(&event) else { return event };
-        let before = value.clone();
-        self.masker.mask_json(&mut value);
-        if value == before {
+        if !self.masker.mask_json(&mut value) {
             return event;
         }
         // A secret such as `done` blots out one of our own words; better no event than one with a secret in it.
-        serde_json::from_value(value).unwrap_or_else(|_| Event {
-            time: event.time,
-            what: What::Log { level: Level::Info, message: "(an event that held a secret)".into() },
+        serde_json::from_value(value).unwrap_or_else(|_| {
+            let message = "(an event that held a secret)".to_owned();
+            Event { what: What::Log { level: Level::Info, message }, ..event }
         })
     }
 
@@ -298,6 +305,11 @@ impl Host {
             Path::new(&settings.host) == cluster.socket_dir() && settings.port == cluster.port()
         };
         kept.iter().find(is_it).map(|cluster| cluster.target(&settings.database))
+    }
+
+    /// What was seen before each backup that this run makes.
+    pub fn before(&self) -> &Remembered {
+        &self.before
     }
 
     /// Six letters that no other run is likely to have.

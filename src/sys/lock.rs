@@ -70,9 +70,16 @@ fn taken(name: &str, holder: Option<&str>) -> Failure {
 #[derive(Debug, Default)]
 pub struct FolderLocks {
     held: Mutex<BTreeMap<PathBuf, Lock>>,
+    tidying: Mutex<()>,
 }
 
 impl FolderLocks {
+    /// Lets one action at a time of the run that holds the folders tidy up in them: two would trip over each other.
+    pub fn tidying<T>(&self, tidy: impl FnOnce() -> T) -> T {
+        let _alone = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
+        tidy()
+    }
+
     /// Locks the folder itself, unless this run holds it already. One that is not there, or cannot be read, is left to
     /// whoever makes or lists it.
     ///

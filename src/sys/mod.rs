@@ -2,6 +2,8 @@
 //!
 //! [`facts::Facts`] reads, [`effects::Effects`] writes; a dry run has no `Effects`.
 
+pub mod beside;
+pub mod cache;
 pub mod channel;
 pub mod clock;
 pub mod content;
@@ -17,6 +19,7 @@ pub mod http_server;
 pub mod kept;
 pub mod lock;
 pub mod logs;
+pub mod names;
 pub mod notify_socket;
 pub mod own_process;
 pub mod patient;
@@ -30,6 +33,8 @@ pub mod scratch;
 pub mod scripted_server;
 pub mod signals;
 pub mod snapshot;
+pub mod spill;
+pub mod spread;
 pub mod state;
 pub mod storage;
 pub mod store;

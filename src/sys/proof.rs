@@ -6,15 +6,18 @@
 use crate::base::backup::{Backup, Content, Manifest, TableContent};
 use crate::base::event::Progress;
 use crate::base::failure::{Code, Failure};
-use crate::sys::content::Reading;
+use crate::sys::content::{Reading, ahead};
 use crate::sys::facts::Facts;
 use crate::sys::fs;
 use crate::sys::postgres::loose::Loose;
 use crate::sys::postgres::requirements::Requirements;
 use crate::sys::store::{self, Found};
-use crate::sys::stream::{Control, Defect, Digest, Inspection, hash, inspect};
+use crate::sys::stream::{Control, Defect, Digest, Inspection, Sections, hash, inspect_ahead};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+mod known;
 
 /// What verification found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +54,15 @@ pub enum Checksum {
     Skipped,
 }
 
+/// Whether a backup is read once more whose very bytes were verified before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reread {
+    /// It is read from the first byte to the last.
+    Always,
+    /// The SHA-256 of a dump of ours is taken, and what was found of those bytes before counts.
+    UnlessVerified,
+}
+
 /// What verification found, and what was learnt on the way.
 #[derive(Clone, Debug)]
 pub struct Proof {
@@ -62,6 +74,8 @@ pub struct Proof {
     pub manifest: Option<Manifest>,
     /// Whether the SHA-256 was compared with a record.
     pub compared: bool,
+    /// Whether its gzip members are those of a file of ours.
+    pub indexed: bool,
     /// Tables of a dump.
     pub tables: Vec<TableContent>,
     /// What a dump needs of a server.
@@ -93,12 +107,99 @@ pub fn is_about_the_file(failure: &Failure) -> bool {
 }
 
 /// Checks everything that can be checked about the backup at `path`; changes nothing.
-pub fn examine(facts: &Facts, path: &Path) -> Result<Verification, Failure> {
-    prove(facts, path, Checksum::Required).map(|proof| proof.verification)
+pub fn examine(facts: &Facts, path: &Path, reread: Reread) -> Result<Verification, Failure> {
+    prove(facts, path, Checksum::Required, reread).map(|proof| proof.verification)
 }
 
+/// A backup that was proved, and by what it and the files beside it were known then.
+#[derive(Debug)]
+struct Known {
+    path: PathBuf,
+    identity: Identity,
+    proof: Proof,
+    /// Its sections, if it was not read from the first byte to the last.
+    sections: Option<Arc<Sections>>,
+}
+
+type Identity = [Option<[u64; 5]>; 4];
+
+fn identity(path: &Path) -> Identity {
+    let beside =
+        [".sha256", ".json", ".globals.sql"].map(|ending| fs::identity(&store::sidecar(path, ending)));
+    let [digest, manifest, globals] = beside;
+    [fs::identity(path), digest, manifest, globals]
+}
+
+/// The backup that a run has proved last: the next step of the same run need not read it again, as long as neither it nor a
+/// file beside it was touched. Whoever loads it compares its digest with that of the proof once more.
+#[derive(Debug, Default)]
+pub(super) struct Proved(Mutex<Option<Known>>);
+
 /// Checks the backup at `path` and keeps what was learnt about it; changes nothing.
-pub fn prove(facts: &Facts, path: &Path, checksum: Checksum) -> Result<Proof, Failure> {
+pub fn prove(facts: &Facts, path: &Path, checksum: Checksum, reread: Reread) -> Result<Proof, Failure> {
+    let identity = identity(path);
+    let last = || facts.host().proved.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut proved = last();
+    let [_, digest, manifest, _] = identity;
+    // Only with digest and manifest do all ways of comparing the checksum come to the same.
+    let is_whole = checksum != Checksum::Skipped && digest.is_some() && manifest.is_some();
+    // Without both, a proof says what the other way of comparing lacks.
+    let is_alone = checksum != Checksum::Skipped && digest.is_none() && manifest.is_none();
+    let asked = |proof: Proof| {
+        if is_alone && checksum == Checksum::Required { without_records(proof) } else { proof }
+    };
+    if let Some(known) = proved.as_ref()
+        && (is_whole || is_alone)
+        && known.path == path
+        && known.identity == identity
+        && (reread == Reread::UnlessVerified || known.sections.is_none())
+    {
+        return Ok(asked(known.proof.clone()));
+    }
+    *proved = None;
+    drop(proved);
+    let before = if is_whole && reread == Reread::UnlessVerified { known::prove(facts, path)? } else { None };
+    let (proof, sections) = match before {
+        Some((proof, sections)) => (proof, Some(sections)),
+        None => {
+            let checksum = if is_alone { Checksum::IfThere } else { checksum };
+            (prove_while(facts, path, checksum, &mut |_| Ok(()))?, None)
+        }
+    };
+    if (is_whole || is_alone) && proof.verification.intact {
+        *last() = Some(Known { path: path.to_path_buf(), identity, proof: proof.clone(), sections });
+    }
+    Ok(asked(proof))
+}
+
+/// The proof of a file that has no records beside it, where they are required.
+fn without_records(mut proof: Proof) -> Proof {
+    let Verification { name, problems, intact, .. } = &mut proof.verification;
+    problems.insert(0, format!("{name}.sha256 is missing"));
+    problems.extend(lost_manifest(name, proof.indexed, proof.content));
+    *intact = false;
+    proof
+}
+
+/// A backup of ours that was saved alone has all in it that its restore needs.
+fn lost_manifest(name: &str, indexed: bool, content: Content) -> Option<String> {
+    (indexed && content != Content::File).then(|| format!("{name}.json is missing"))
+}
+
+/// The sections of the backup that was proved last, if it is the one at `path` and was not touched since.
+pub fn sections(facts: &Facts, path: &Path) -> Option<Arc<Sections>> {
+    let proved = facts.host().proved.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = proved.as_ref().filter(|known| known.path == path && known.identity == identity(path))?;
+    known.sections.clone()
+}
+
+/// As [`prove`], but always reads the file, and hands the content to `also` on the way, up to the first defect; what that fails with ends it.
+pub fn prove_while(
+    facts: &Facts,
+    path: &Path,
+    checksum: Checksum,
+    also: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<Proof, Failure> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut problems = Vec::new();
     let found = store::look(path)?;
@@ -127,22 +228,20 @@ pub fn prove(facts: &Facts, path: &Path, checksum: Checksum) -> Result<Proof, Fa
     let mut checks = Vec::new();
     let content = content_of(&name, found.as_ref());
     let total = fs::size(path)?;
-    let progress = |done: u64| {
-        facts.progress(Progress {
-            label: format!("verify {name}"),
-            done,
-            total: Some(total),
-            unit: "bytes".to_owned(),
-        });
-    };
+    let progress = |done: u64| tell(facts, &name, done, total);
     let control = Control { cancel: facts.cancel(), progress: &progress };
     let expected = sidecar.as_deref().and_then(Digest::parse);
     let mut reading = Reading::of(content);
+    let mut take = |bytes: &[u8], ahead| {
+        also(bytes)?;
+        reading.take(bytes, ahead)
+    };
     let file = fs::open(path)?;
     let mut whole = true;
     let (size, raw_size, sha256, indexed) = if fs::is_gzip(path)? {
         let inspection = Inspection { path: Some(path), expected, threads: None };
-        let inspected = inspect(file, &inspection, control, &mut |bytes| reading.take(bytes))?;
+        let ahead = |bytes: &[u8]| ahead(content, bytes);
+        let inspected = inspect_ahead(file, &inspection, control, &ahead, &mut take)?;
         checks.push("gzip".to_owned());
         problems.extend(inspected.defects.iter().map(|defect| format!("{name} {defect}")));
         whole = inspected.defects.iter().all(|defect| matches!(defect, Defect::WrongDigest { .. }));
@@ -157,7 +256,7 @@ pub fn prove(facts: &Facts, path: &Path, checksum: Checksum) -> Result<Proof, Fa
         }
         (inspected.size, inspected.raw_size, inspected.sha256, inspected.indexed)
     } else {
-        let (size, digest) = hash(file, path, control, &mut |bytes| reading.take(bytes))?;
+        let (size, digest) = hash(file, path, control, &mut |bytes| take(bytes, None))?;
         if name.ends_with(".gz") {
             let what = if size == 0 { "is empty" } else { "is no gzip file" };
             problems.push(format!("{name} {what}"));
@@ -200,9 +299,8 @@ pub fn prove(facts: &Facts, path: &Path, checksum: Checksum) -> Result<Proof, Fa
                 problems.push(format!("{name} holds {found} entries, its manifest says {expected}"));
             }
         }
-        // A backup of ours that was saved alone has all in it that its restore needs.
-        None if indexed && content != Content::File && !is_odd && checksum == Checksum::Required => {
-            problems.push(format!("{name}.json is missing"))
+        None if !is_odd && checksum == Checksum::Required => {
+            problems.extend(lost_manifest(&name, indexed, content));
         }
         None => {}
     }
@@ -221,12 +319,23 @@ pub fn prove(facts: &Facts, path: &Path, checksum: Checksum) -> Result<Proof, Fa
         },
         content,
         compared: !skipped && (expected.is_some() || manifest.is_some()),
+        indexed,
         manifest,
         tables: read.tables,
         requirements: read.requirements,
         loose: read.loose,
         server: read.server,
     })
+}
+
+/// Tells how many bytes of a file were verified.
+fn tell(facts: &Facts, name: &str, done: u64, total: u64) {
+    facts.progress(Progress {
+        label: format!("verify {name}"),
+        done,
+        total: Some(total),
+        unit: "bytes".to_owned(),
+    });
 }
 
 fn against_manifest(name: &str, manifest: &Manifest, size: u64, raw_size: u64, sha256: &str) -> Vec<String> {

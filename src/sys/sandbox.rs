@@ -17,9 +17,10 @@ use crate::base::cancel::Cancel;
 use crate::base::drill::{StoodIn, Terms};
 use crate::base::failure::Failure;
 use crate::base::secret::Secret;
+use crate::sys::beside;
 use crate::sys::fs;
 use crate::sys::host::Host;
-use crate::sys::store;
+use crate::sys::store::{self, Listed};
 use copy::{Copied, Taking};
 use folder::Folder;
 use servers::Server;
@@ -275,9 +276,15 @@ impl Sandbox {
     /// Backups of a database, newest first, wherever in the sandbox they are.
     pub fn backups_of(&self, database: &str) -> Vec<store::Found> {
         let dirs: Vec<PathBuf> = self.files().copied.backups.iter().cloned().collect();
-        let mut found: Vec<store::Found> =
-            dirs.iter().flat_map(|dir| store::scan(dir).unwrap_or_default()).collect();
-        found.retain(|found| servers::is_of(found, database));
+        let listed = dirs.iter().flat_map(|dir| store::scan(dir).unwrap_or_default());
+        let mut found: Vec<store::Found> = listed
+            .filter(|listed| servers::is_of(&listed.backup, database))
+            .map(|listed| {
+                let found = store::look(&listed.backup.path).ok().flatten();
+                let Listed { backup, oddity, .. } = listed;
+                found.unwrap_or(store::Found { backup, manifest: None, oddity })
+            })
+            .collect();
         found.sort_by(|a, b| (b.backup.created, &b.backup.name).cmp(&(a.backup.created, &a.backup.name)));
         found
     }
@@ -308,8 +315,7 @@ impl Sandbox {
     /// What is to be known about the scratch servers.
     pub fn notes(&self) -> Vec<String> {
         let dirs = self.files().copied.backups.clone();
-        let found: Vec<store::Found> =
-            dirs.iter().flat_map(|dir| store::scan(dir).unwrap_or_default()).collect();
+        let found: Vec<Listed> = dirs.iter().flat_map(|dir| store::scan(dir).unwrap_or_default()).collect();
         self.servers().iter().flat_map(|server| server.all_notes(&found)).collect()
     }
 
@@ -324,6 +330,10 @@ impl Sandbox {
     }
 
     fn add_idle(&self, began: Instant) {
+        // Beside other actions it does not stand still: what is measured may be too long then, and never too short.
+        if beside::number().is_some() {
+            return;
+        }
         *self.idle.lock().unwrap_or_else(PoisonError::into_inner) += began.elapsed();
     }
 

@@ -6,13 +6,16 @@
 //! *Rejected*: process ids in a file, which are used again after a reboot.
 
 pub mod alerts;
+pub mod live;
 pub mod newest;
 mod reopen;
 pub mod schedule;
+pub mod stamps;
 
 use crate::base::failure::{Code, Failure};
 use crate::base::ids::RunId;
 use crate::sys::fs;
+use crate::sys::names;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -53,6 +56,7 @@ pub enum Reserve {
 #[derive(Debug)]
 pub struct RunFiles {
     state: PathBuf,
+    run: RunId,
     dir: PathBuf,
     events: Mutex<Tail>,
     host: AtomicBool,
@@ -91,20 +95,22 @@ impl RunFiles {
     fn make(state: &Path, run: &RunId, files: &[(PathBuf, String)]) -> Result<Self, Failure> {
         let runs = state.join("runs");
         fs::create_dir(&runs)?;
-        let making = runs.join(format!(".{run}{MAKING}"));
+        let making = making(state, run);
         DirBuilder::new()
             .mode(0o700)
             .create(&making)
             .map_err(|error| Failure::io("create the folder", &making, &error))?;
-        let made = Self::fill(state, &making, &runs.join(run.as_str()), files);
+        let made = Self::fill(state, &making, run, files);
         if made.is_err() {
+            live::unmark(state, run);
             let _ = std::fs::remove_file(making.with_extension(LOCKING));
             let _ = std::fs::remove_dir_all(&making);
         }
         made
     }
 
-    fn fill(state: &Path, making: &Path, dir: &Path, files: &[(PathBuf, String)]) -> Result<Self, Failure> {
+    fn fill(state: &Path, making: &Path, run: &RunId, files: &[(PathBuf, String)]) -> Result<Self, Failure> {
+        let dir = &folder(state, run);
         // It is locked before it is where others look for it: they would take it for that of a killed run.
         let locking = making.with_extension(LOCKING);
         let lock = create_new(&locking)?;
@@ -128,10 +134,12 @@ impl RunFiles {
         if fs::exists(dir)? {
             return Err(Failure::new(Code::Journal, format!("`{}` exists already", dir.display())));
         }
+        live::mark(state, run);
         std::fs::rename(making, dir).map_err(|error| Failure::io("create the folder", dir, &error))?;
         fs::sync_dir(dir)?;
         Ok(Self {
             state: state.to_path_buf(),
+            run: run.clone(),
             dir: dir.to_path_buf(),
             events: Mutex::new(Tail { file: events, length: 0 }),
             host: AtomicBool::new(false),
@@ -188,8 +196,9 @@ impl RunFiles {
         }
     }
 
-    /// Gives back what is set aside and no longer needed, and fills the host's reserve up again if there is space.
+    /// Its end is on record: gives back its mark and what is set aside, and fills the host's reserve up again if there is space.
     pub fn end(&self) {
+        live::unmark(&self.state, &self.run);
         release_all(&self.dir);
         top_up_host(&self.state);
     }
@@ -289,23 +298,31 @@ pub fn process_id() -> u32 {
 
 /// Ids of the runs on record, newest first.
 pub fn runs(state: &Path) -> Result<Vec<RunId>, Failure> {
-    let mut found: Vec<RunId> =
-        names(&state.join("runs"))?.iter().filter_map(|name| RunId::parse(name)).collect();
-    found.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(found)
+    Ok(runs_and_hidden(state)?.0)
 }
 
-fn names(dir: &Path) -> Result<Vec<String>, Failure> {
-    let reading = |error: &io::Error| Failure::io("list", dir, error);
-    match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(reading(&error)),
-        Ok(entries) => entries
-            .map(|entry| {
-                entry.map(|entry| entry.file_name().to_string_lossy().into_owned()).map_err(|e| reading(&e))
-            })
-            .collect(),
+/// Ids of the runs on record, newest first, and names of what is half made or half removed, to be [swept](sweep).
+pub fn runs_and_hidden(state: &Path) -> Result<(Vec<RunId>, Vec<String>), Failure> {
+    let (mut found, mut hidden) = (Vec::new(), Vec::new());
+    each_name(&state.join("runs"), |name| match name {
+        name if name.starts_with('.') => hidden.push(name.to_owned()),
+        name => found.extend(RunId::parse(name)),
+    })?;
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    Ok((found, hidden))
+}
+
+/// Hands out the names of what is in a folder, as far as they are UTF-8; there are none if it is not there.
+fn each_name(dir: &Path, take: impl FnMut(&str)) -> Result<(), Failure> {
+    match names::open(dir).and_then(|folder| names::each(folder, take)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::io("list", dir, &error)),
+        _ => Ok(()),
     }
+}
+
+/// Folder of a run that is being made.
+fn making(state: &Path, run: &RunId) -> PathBuf {
+    state.join("runs").join(format!(".{run}{MAKING}"))
 }
 
 /// Folder of a run.
@@ -392,6 +409,8 @@ fn claim(dir: &Path, how: FlockOperation) -> Result<Claim, Failure> {
 /// A dead run that this process alone may add files to.
 #[derive(Debug)]
 pub struct DeadRun {
+    state: PathBuf,
+    run: RunId,
     dir: PathBuf,
     _lock: Claim,
 }
@@ -401,7 +420,14 @@ impl DeadRun {
     pub fn take(state: &Path, run: &RunId) -> Result<Option<Self>, Failure> {
         let dir = folder(state, run);
         let lock = claim(&dir, FlockOperation::NonBlockingLockExclusive)?;
-        Ok((lock != Claim::Taken && fs::exists(&dir)?).then_some(Self { dir, _lock: lock }))
+        let is_dead = lock != Claim::Taken && fs::exists(&dir)?;
+        let (state, run) = (state.to_path_buf(), run.clone());
+        Ok(is_dead.then_some(Self { state, run, dir, _lock: lock }))
+    }
+
+    /// Its end is on record, or somebody was told of it: gives back its mark.
+    pub fn settle(&self) {
+        live::unmark(&self.state, &self.run);
     }
 
     /// Writes a file of the run, atomically and durably.
@@ -421,27 +447,28 @@ impl DeadRun {
     }
 }
 
-/// Removes what killed processes left half made or half removed.
-pub fn sweep(state: &Path) -> Result<(), Failure> {
+/// Removes what killed processes left half made or half removed, of what was found hidden among the runs.
+pub fn sweep(state: &Path, hidden: &[String]) -> Result<(), Failure> {
     let runs = state.join("runs");
-    for name in names(&runs)? {
-        let dir = runs.join(&name);
-        if name.starts_with('.')
-            && dir.extension().is_some_and(|end| end == LOCKING)
-            && age(&dir) > MAKING_TAKES
-        {
-            std::fs::remove_file(&dir).map_err(|error| Failure::io("remove", &dir, &error))?;
+    // Another process may have swept since.
+    let removed = |result: io::Result<()>, path: &Path| match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::io("remove", path, &error)),
+        _ => Ok(()),
+    };
+    for name in hidden {
+        let dir = runs.join(name);
+        if dir.extension().is_some_and(|end| end == LOCKING) && age(&dir) > MAKING_TAKES {
+            removed(std::fs::remove_file(&dir), &dir)?;
         }
-        let orphan = name.starts_with('.')
-            && (name.ends_with(LEAVING)
-                || (name.ends_with(MAKING)
-                    && match claim(&dir, FlockOperation::NonBlockingLockExclusive)? {
-                        Claim::Held(_) => true,
-                        Claim::Taken => false,
-                        Claim::NoLock => age(&dir) > MAKING_TAKES,
-                    }));
+        let orphan = name.ends_with(LEAVING)
+            || (name.ends_with(MAKING)
+                && match claim(&dir, FlockOperation::NonBlockingLockExclusive)? {
+                    Claim::Held(_) => true,
+                    Claim::Taken => false,
+                    Claim::NoLock => age(&dir) > MAKING_TAKES,
+                });
         if orphan {
-            std::fs::remove_dir_all(&dir).map_err(|error| Failure::io("remove", &dir, &error))?;
+            removed(std::fs::remove_dir_all(&dir), &dir)?;
         }
     }
     Ok(())

@@ -1,17 +1,24 @@
-//! The backups of a folder, read from their files: there is no other catalog.
+//! The backups of a folder, read from their files: there is no other catalog, but a cache of it that is disposable.
 //!
 //! `FILE` is the backup; `FILE.sha256`, `FILE.json` (manifest) and, for dumps, `FILE.globals.sql` stand beside it. Sidecars
 //! are written first and removed last, so a file under its final name is complete. Work in progress, and what is being
 //! removed, is called `.FILE.RUN.part`.
 
-use crate::base::backup::{Backup, Content, MANIFEST_VERSION, Manifest, Source};
+mod before;
+mod catalog;
+mod leftovers;
+mod listing;
+
+pub use before::{Before, Remembered};
+pub use catalog::Catalog;
+pub use leftovers::{Leftover, leftovers, own_leftover};
+pub use listing::{Depth, Listed, Listing};
+
+use crate::base::backup::{Backup, Content, MANIFEST_VERSION, Manifest, ManifestHead, Source};
 use crate::base::failure::{Code, Failure};
-use crate::base::ids::RunId;
 use crate::base::plan::Later;
-use crate::sys::fs::STAGED_SUFFIX;
+use crate::sys::cache::Stamp;
 use chrono::{DateTime, FixedOffset, Local, NaiveDateTime, TimeZone};
-use std::collections::HashSet;
-use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -36,38 +43,10 @@ pub struct Found {
     pub oddity: Option<String>,
 }
 
-/// All backups in `dir`, oldest first. A folder that is not there holds none. Files that are no backups are not
-/// reported.
-pub fn scan(dir: &Path) -> Result<Vec<Found>, Failure> {
-    let mut found = Vec::new();
-    for name in names(dir)? {
-        if name.starts_with('.') || SIDECARS.iter().any(|suffix| name.ends_with(suffix)) {
-            continue;
-        }
-        let path = dir.join(&name);
-        match look(&path) {
-            Ok(one) => found.extend(one),
-            // One odd entry hides no other.
-            Err(failure) => found.extend(unseen(&path, name, &failure)),
-        }
-    }
-    found.sort_by(|a, b| (a.backup.created, &a.backup.name).cmp(&(b.backup.created, &b.backup.name)));
-    Ok(found)
-}
-
-/// Names of everything in a folder that are UTF-8, in no order; none if it is not there.
-fn names(dir: &Path) -> Result<Vec<String>, Failure> {
-    let failed = |error: &io::Error| Failure::io("list", dir, error);
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(&error)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.extend(entry.map_err(|error| failed(&error))?.file_name().into_string());
-    }
-    Ok(names)
+/// All backups in `dir`, oldest first, read from their files. A folder that is not there holds none. Files that are no
+/// backups are not reported.
+pub fn scan(dir: &Path) -> Result<Vec<Listed>, Failure> {
+    Ok(Listing::read(dir)?.backups(Catalog::Files, Depth::Manifests))
 }
 
 /// The backup at `path`; `None` if the file is not one.
@@ -81,53 +60,77 @@ pub fn look(path: &Path) -> Result<Option<Found>, Failure> {
     let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
         return Ok(None);
     };
-    let (manifest, mut oddity) = match read_manifest(path) {
-        Ok(manifest) => (manifest, None),
-        Err(failure) => (None, Some(failure.to_string())),
+    let (manifest, head) = match read_manifest(path) {
+        Ok(manifest) => (manifest.clone(), Ok(manifest.map(ManifestHead::from))),
+        Err(failure) => (None, Err(failure)),
     };
-    // What was verified is the file that the manifest describes, and that is not this one.
-    if let Some(manifest) = &manifest {
-        oddity = (manifest.file != name)
-            .then(|| format!("its manifest belongs to {}", manifest.file))
-            .or_else(|| (manifest.size != metadata.len()).then(|| wrong_size(metadata.len(), manifest)));
-    }
-    let is_odd = oddity.is_some();
-    if manifest.is_none() && !is_odd {
-        oddity = read_sha256(path).err().map(|failure| failure.to_string());
-    }
-    let backup = match &manifest {
-        Some(manifest) => Backup {
-            path: path.to_path_buf(),
-            name,
-            content: manifest.content,
-            source: manifest.source.clone(),
-            selection: manifest.selection.clone(),
-            complete: manifest.unreadable.is_empty(),
-            tag: manifest.tag.clone(),
-            created: manifest.created,
-            size: Later::Now(metadata.len()),
-            raw_size: Later::Now(manifest.raw_size),
-            sha256: Later::Now(Some(manifest.sha256.clone())),
-            verified: Later::Now(match oddity {
-                Some(_) => Some(false),
-                None => manifest.verified.as_ref().map(|verified| verified.intact),
-            }),
-        },
-        None => match by_name(&name) {
-            Some(named) => without_manifest(path, name, &metadata, named),
-            // Its manifest says that it is a backup, so what the manifest hides is not to be overlooked.
-            None if is_odd => {
-                let named = (name.clone(), modified(&metadata), content_by_name(&name));
-                without_manifest(path, name, &metadata, named)
-            }
-            None => return Ok(None),
-        },
-    };
-    Ok(Some(Found { backup, manifest, oddity }))
+    let known = Known { name, stamp: Stamp::of(&metadata), head };
+    let listed = known.tell(path.to_path_buf(), || read_sha256(path));
+    Ok(listed.map(|Listed { backup, oddity, .. }| Found { backup, manifest, oddity }))
 }
 
-fn wrong_size(size: u64, manifest: &Manifest) -> String {
-    format!("it has {size} bytes, its manifest says {}", manifest.size)
+/// What is known of a file and its manifest.
+struct Known {
+    name: String,
+    stamp: Stamp,
+    head: Result<Option<ManifestHead>, Failure>,
+}
+
+impl Known {
+    /// The backup that it is, if it is one; `sha256` reads what stands beside it.
+    fn tell(self, path: PathBuf, sha256: impl FnOnce() -> Result<Option<String>, Failure>) -> Option<Listed> {
+        let Self { name, stamp, head } = self;
+        let is_odd = match head {
+            Ok(Some(head)) => return Some(described(path, name, stamp.size(), head)),
+            Ok(None) => None,
+            Err(failure) => Some(failure.to_string()),
+        };
+        let named = match by_name(&name) {
+            Some(named) => named,
+            // Its manifest says that it is a backup, so what the manifest hides is not to be overlooked.
+            None if is_odd.is_some() => (name.clone(), local(stamp), content_by_name(&name)),
+            None => return None,
+        };
+        let sha256 = sha256();
+        let oddity = is_odd.or_else(|| sha256.as_ref().err().map(ToString::to_string));
+        // A digest that cannot be read is what verification reports.
+        let backup = without_manifest(path, name, stamp.size(), sha256.unwrap_or_default(), named);
+        Some(Listed { backup, head: None, oddity, sidecar_problem: None })
+    }
+}
+
+/// A backup as its manifest describes it, unless the manifest is that of another file.
+fn described(path: PathBuf, name: String, size: u64, head: ManifestHead) -> Listed {
+    let ManifestHead { series, created, raw_size, sha256, mut rest } = head;
+    rest.file.take_if(|file| *file == name);
+    // What was verified is the file that the manifest describes, and that is not this one.
+    let oddity = rest
+        .file
+        .as_ref()
+        .map(|file| format!("its manifest belongs to {file}"))
+        .or_else(|| (rest.size != size).then(|| wrong_size(size, rest.size)));
+    let backup = Backup {
+        path,
+        name,
+        content: series.content,
+        source: series.source,
+        selection: series.selection,
+        complete: series.complete,
+        tag: series.tag,
+        created,
+        size: Later::Now(size),
+        raw_size: Later::Now(raw_size),
+        sha256: Later::Now(Some(sha256)),
+        verified: Later::Now(match oddity {
+            Some(_) => Some(false),
+            None => rest.verified.as_ref().map(|proof| proof.verdict.intact),
+        }),
+    };
+    Listed { backup, head: Some(rest), oddity, sidecar_problem: None }
+}
+
+fn wrong_size(size: u64, told: u64) -> String {
+    format!("it has {size} bytes, its manifest says {told}")
 }
 
 /// The file at `path` as a backup, whatever its name; `None` if there is no such file.
@@ -140,64 +143,24 @@ pub fn look_at_any(path: &Path) -> Result<Option<Found>, Failure> {
     };
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {
-            let named = (name.clone(), modified(&metadata), content_by_name(&name));
-            let backup = without_manifest(path, name, &metadata, named);
+            let named = (name.clone(), local(Stamp::of(&metadata)), content_by_name(&name));
+            let sha256 = read_sha256(path).unwrap_or_default();
+            let backup = without_manifest(path.to_path_buf(), name, metadata.len(), sha256, named);
             Ok(Some(Found { backup, manifest: None, oddity: None }))
         }
         _ => Ok(None),
     }
 }
 
-/// A file that cannot even be looked at; `None` if neither its name nor a manifest says that it is a backup.
-fn unseen(path: &Path, name: String, failure: &Failure) -> Option<Found> {
-    let (source, created, content) = by_name(&name).or_else(|| {
-        let manifest = read_manifest(path).ok()??;
-        Some((name.clone(), manifest.created, manifest.content))
-    })?;
-    let backup = Backup {
-        path: path.to_path_buf(),
-        name,
-        content,
-        source: Source::Named { name: source },
-        selection: None,
-        complete: true,
-        tag: String::new(),
-        created,
-        size: Later::Now(0),
-        raw_size: Later::Now(0),
-        sha256: Later::Now(None),
-        verified: Later::Now(Some(false)),
-    };
-    Some(Found { backup, manifest: None, oddity: Some(failure.to_string()) })
-}
-
-/// Names of backups in `dir` that are gone, though their manifests are there. One that is being published is not gone.
-pub fn orphans(dir: &Path) -> Result<Vec<String>, Failure> {
-    let names = crate::sys::fs::file_names(dir)?;
-    let in_work = names.iter().filter_map(|name| Some(staged_name(name)?.0));
-    let there: HashSet<&str> = names.iter().map(String::as_str).chain(in_work).collect();
-    let mut orphans = Vec::new();
-    for file in names.iter().filter_map(|name| name.strip_suffix(".json")) {
-        if there.contains(file) {
-            continue;
-        }
-        let path = dir.join(file);
-        let is_ours = matches!(read_manifest(&path), Ok(Some(manifest)) if manifest.file == file);
-        if is_ours && !crate::sys::fs::exists(&path)? {
-            orphans.push(file.to_owned());
-        }
-    }
-    Ok(orphans)
-}
-
 fn without_manifest(
-    path: &Path,
+    path: PathBuf,
     name: String,
-    metadata: &Metadata,
+    size: u64,
+    sha256: Option<String>,
     (source, created, content): (String, DateTime<FixedOffset>, Content),
 ) -> Backup {
     Backup {
-        path: path.to_path_buf(),
+        path,
         name,
         content,
         source: Source::Named { name: source },
@@ -205,19 +168,15 @@ fn without_manifest(
         complete: true,
         tag: String::new(),
         created,
-        size: Later::Now(metadata.len()),
+        size: Later::Now(size),
         raw_size: Later::Now(0),
-        // A digest that cannot be read is what verification reports.
-        sha256: Later::Now(read_sha256(path).unwrap_or_default()),
+        sha256: Later::Now(sha256),
         verified: Later::Now(None),
     }
 }
 
-fn modified(metadata: &Metadata) -> DateTime<FixedOffset> {
-    metadata.modified().map_or_else(
-        |_| DateTime::UNIX_EPOCH.fixed_offset(),
-        |time| DateTime::<Local>::from(time).fixed_offset(),
-    )
+fn local(stamp: Stamp) -> DateTime<FixedOffset> {
+    stamp.modified().with_timezone(&Local).fixed_offset()
 }
 
 /// The kind of content that the name of a file tells.
@@ -304,59 +263,9 @@ pub fn sha256_line(name: &str, sha256: &str) -> String {
     format!("{sha256}  {name}\n")
 }
 
-/// What a killed run left in a folder: its staged file and the sidecars it had already written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leftover {
-    /// The staged file, to be removed last.
-    pub staged: PathBuf,
-    /// The name that the file was to have, or had.
-    pub target: PathBuf,
-    /// Sidecars of a backup that never got its name.
-    pub sidecars: Vec<PathBuf>,
-}
-
-/// Leftovers in `dir`; `own` is the caller's run. What a live run, perhaps of another project, still writes is none.
-pub fn leftovers(dir: &Path, own: &str) -> Result<Vec<Leftover>, Failure> {
-    let mut found = Vec::new();
-    for name in names(dir)? {
-        let Some((target, run)) = staged_name(&name) else { continue };
-        if run.as_str() == own || crate::sys::fs::is_being_written(&dir.join(&name)) {
-            continue;
-        }
-        let target = dir.join(target);
-        let mut sidecars = Vec::new();
-        let staged = dir.join(&name);
-        if !crate::sys::fs::exists(&target)? && are_sidecars_of(&staged, &target, &run) {
-            for suffix in SIDECARS {
-                let at = sidecar(&target, suffix);
-                if crate::sys::fs::exists(&at)? {
-                    sidecars.push(at);
-                }
-            }
-        }
-        found.push(Leftover { staged, target, sidecars });
-    }
-    found.sort_by(|a, b| a.staged.cmp(&b.staged));
-    Ok(found)
-}
-
-/// Whether what stands beside `target` was written for the staged file: by the run that staged it, or, if rotation has
-/// hidden a backup under that name, for just that backup.
-fn are_sidecars_of(staged: &Path, target: &Path, run: &RunId) -> bool {
-    let Ok(Some(manifest)) = read_manifest(target) else { return false };
-    let hidden = || crate::sys::fs::size(staged).is_ok_and(|size| size == manifest.size);
-    target.file_name().is_some_and(|name| name.to_string_lossy() == manifest.file)
-        && (manifest.run == run.as_str() || hidden())
-}
-
-/// Target and run of a staged file's name `.TARGET.RUN.part`.
-fn staged_name(name: &str) -> Option<(&str, RunId)> {
-    let (target, run) = name.strip_prefix('.')?.strip_suffix(STAGED_SUFFIX)?.rsplit_once('.')?;
-    Some((target, RunId::parse(run)?))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::leftovers::staged_name;
     use super::*;
 
     #[test]
@@ -433,10 +342,17 @@ mod tests {
             })
             .collect();
         assert_eq!(found, expected);
+        // What an earlier attempt of a run left is found by the path that the run is going to make again.
+        let own = |file: &str| own_leftover(&at(file), dead).unwrap();
+        assert_eq!(own("a"), expected.first().cloned());
+        assert_eq!(own("h"), None);
+        let written = crate::sys::fs::stage(&at("k"), dead).unwrap();
+        assert_eq!(own("k"), None);
+        drop(written);
         // A manifest whose backup is neither there nor on its way has lost it.
         std::fs::write(at("i.json"), manifest("i", dead, 1)).unwrap();
         std::fs::write(at("j.json"), manifest("i", dead, 1)).unwrap();
-        assert_eq!(orphans(dir.path()).unwrap(), ["i"]);
+        assert_eq!(Listing::read(dir.path()).unwrap().orphans().unwrap(), ["i"]);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What a run left behind: processes, files, its record.
 
 use crate::project::TestProject;
-use lifeboat::action::verify::examine;
 use lifeboat::journal::reader::{self, RunSummary};
 use lifeboat::sys::env::Env;
 use lifeboat::sys::facts::{Facts, Reality};
 use lifeboat::sys::host::Host;
+use lifeboat::sys::proof::{Reread, examine};
 use lifeboat::sys::store;
 use std::path::Path;
 use std::sync::Arc;
@@ -61,8 +61,8 @@ pub fn all_intact(dir: &Path) -> usize {
     let found = store::scan(dir).unwrap();
     for found in &found {
         let (path, name) = (&found.backup.path, &found.backup.name);
-        assert!(found.manifest.is_some() && found.oddity.is_none(), "{name} has no manifest: {found:?}");
-        let verification = examine(&facts, path).unwrap();
+        assert!(found.head.is_some() && found.oddity.is_none(), "{name} has no manifest: {found:?}");
+        let verification = examine(&facts, path, Reread::Always).unwrap();
         assert!(verification.intact, "{name} is not intact: {:?}", verification.problems);
         if name.ends_with(".sql.gz") {
             assert!(store::sidecar(path, ".globals.sql").exists(), "{name} has no globals");

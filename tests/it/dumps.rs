@@ -8,7 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+mod parallel;
 mod round_trips;
+mod standby;
 
 const DIR: &str = "backups/database";
 
@@ -162,7 +164,7 @@ fn whatever_pg_dump_does_wrong_nothing_is_published() {
         ),
     ] {
         let project = with_pg_dump(TestProject::new().database(&source), script);
-        let told = fails(&project, &source);
+        let told = told(&project, &source, &project.run(&["backup_database", "--jobs", "1"]));
         let told: Vec<&str> =
             told.lines().filter(|line| !line.contains('│') && !line.contains("——▶")).collect();
         assert!(told.len() < 40, "{what}: {told:?}");
@@ -260,8 +262,8 @@ fn a_failure_is_shown_in_full() {
         error: `dump` of `DB at PGHOST:PGPORT as postgres` failed: `PROJECT/bin/pg_dump` exited with status 1
            ——▶ std/backup:N
            │
-        N │         dump(db).gzip(options.level).hash().save(path, #{ tag: options.tag })
-           │                                             ^
+        N │         rows.gzip(options.level).hash().save(database_path(db, options), #{ tag: options.tag })
+           │                                         ^
         while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: pg_dump: error: out of luck
         ✘ backup_database failed in step `Dump` after TIME (exit 1)
@@ -278,8 +280,12 @@ fn a_connection_that_the_server_ends_midway_fails_the_dump() {
     // Behind the real one stands a slow reader, so that there is a midway.
     let script = "mkfifo pipe; $REAL \"$@\" > pipe & dump=$!; exec 3< pipe; head -c 100000 <&3; : > begun; sleep 3; cat <&3; wait $dump";
     let project = with_pg_dump(TestProject::new().database(&source), script);
-    let child =
-        project.command(&["backup_database"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let child = project
+        .command(&["backup_database", "--jobs", "1"])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     while !project.at("begun").exists() {
         assert!(Instant::now() < deadline);
@@ -288,7 +294,7 @@ fn a_connection_that_the_server_ends_midway_fails_the_dump() {
     let ended = psql_output(
         &cluster().client_env("postgres"),
         &format!(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}'",
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}' AND query LIKE 'COPY %'",
             source.name
         ),
         &[],
@@ -305,8 +311,8 @@ fn a_connection_that_the_server_ends_midway_fails_the_dump() {
         error: `dump` of `DB at PGHOST:PGPORT as postgres` failed: `PROJECT/bin/pg_dump` exited with status 1
            ——▶ std/backup:N
            │
-        N │         dump(db).gzip(options.level).hash().save(path, #{ tag: options.tag })
-           │                                             ^
+        N │         rows.gzip(options.level).hash().save(database_path(db, options), #{ tag: options.tag })
+           │                                         ^
         while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: pg_dump: error: Dumping the contents of table "t" failed: PQgetCopyData() failed.
         caused by: pg_dump: detail: Error message from server: server closed the connection unexpectedly
@@ -354,8 +360,8 @@ fn a_role_that_may_not_read_everything_is_told_what_it_lacks() {
         error: `dump` of `DB at PGHOST:PGPORT as role_of_DB` failed: `BIN/pg_dump` exited with status 1
            ——▶ std/backup:N
            │
-        N │         dump(db).gzip(options.level).hash().save(path, #{ tag: options.tag })
-           │                                             ^
+        N │         rows.gzip(options.level).hash().save(database_path(db, options), #{ tag: options.tag })
+           │                                         ^
         while calling `std/backup::database` at playbooks/backup_database.rhai:N
         caused by: pg_dump: error: query failed: ERROR:  permission denied for table secret
         caused by: pg_dump: detail: Query was: LOCK TABLE public.secret IN ACCESS SHARE MODE
@@ -381,17 +387,17 @@ fn rows_that_row_security_hides_fail_the_dump() {
     role.gone(&source);
     expect![[r#"
         exit 1
-        error: `dump` of `DB at PGHOST:PGPORT as role_of_DB` failed: `BIN/pg_dump` exited with status 1
+        error: `dump` of `DB at PGHOST:PGPORT as role_of_DB` failed: table public.t cannot be read
            ——▶ std/backup:N
            │
-        N │         dump(db).gzip(options.level).hash().save(path, #{ tag: options.tag })
-           │                                             ^
+        N │         rows.gzip(options.level).hash().save(database_path(db, options), #{ tag: options.tag })
+           │                                         ^
         while calling `std/backup::database` at playbooks/backup_database.rhai:N
-        caused by: pg_dump: error: query failed: ERROR:  query would be affected by row-level security policy for table "t"
-        caused by: pg_dump: detail: Query was: COPY public.t (id) TO stdout;
+        caused by: query would be affected by row-level security policy for table "t" (42501)
         hint: Rows are hidden from this role by row security: back up as a role with BYPASSRLS.
         ✘ backup_database failed in step `Dump` after TIME (exit 1)
-    "#]].assert_eq(&shown);
+    "#]]
+    .assert_eq(&shown);
 }
 
 #[test]

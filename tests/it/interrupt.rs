@@ -131,7 +131,7 @@ fn in_the_middle_of_a_dump() {
     psql(&source, "CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 20000) i");
     let project = TestProject::new().database(&source).playbook(
         "work",
-        "let db = postgres();\nstep \"Work\" { dump(db).gzip().save(\"backups/x.sql.gz\", #{ tag: \"daily\" }); }",
+        "let db = postgres();\nstep \"Work\" { dump(db, #{ jobs: 1 }).gzip().save(\"backups/x.sql.gz\", #{ tag: \"daily\" }); }",
     );
     std::fs::create_dir(project.at("backups")).unwrap();
     let project = endless_pg_dump(project);

@@ -41,7 +41,7 @@ fn begin(host: &Host, letters: &str, reserve: Reserve) -> Result<RunRecord, Fail
 }
 
 fn event(host: &Host, what: What) -> Event {
-    Event { time: host.clock().now().fixed_offset(), what }
+    Event::new(host.clock().now().fixed_offset(), what)
 }
 
 fn say(host: &Host, record: &RunRecord, message: &str) {

@@ -57,7 +57,7 @@ fn a_command_line_that_names_nothing_is_told_what_to_say() {
     expect_test::expect![[r#"
         exit 2
         error: there is nothing to restore
-           ——▶ playbooks/restore.rhai:35:9
+           ——▶ playbooks/restore.rhai:37:9
            │
         N │         fail(#{
            │         ^
@@ -72,7 +72,7 @@ fn a_command_line_that_names_nothing_is_told_what_to_say() {
            │
         N │         fail(#{
            │         ^
-        while calling `std/recovery::check_choice` at playbooks/restore.rhai:42:19
+        while calling `std/recovery::check_choice` at playbooks/restore.rhai:44:19
         hint: Say --database FILE, or --database --latest; lifeboat restore --list shows what is there.
         ✘ restore failed in step `Parameters` after TIME (exit 2)
     "#]]
@@ -84,7 +84,7 @@ fn a_command_line_that_names_nothing_is_told_what_to_say() {
             │
         N │         fail(#{
             │         ^
-        while calling `std/recovery::choose` at playbooks/restore.rhai:53:23
+        while calling `std/recovery::choose` at playbooks/restore.rhai:55:23
         hint: Name the backup's file, or the folder with --dir or --config-dir.
         ✘ restore failed in step `Verify` after TIME (exit 1)
     "#]]
@@ -98,7 +98,7 @@ fn a_command_line_that_names_nothing_is_told_what_to_say() {
            │         ^
         while calling `std/recovery::at` at std/recovery:122:9
         while calling `std/recovery::choose` at std/recovery:217:5
-        while calling `std/recovery::choose_config` at playbooks/restore.rhai:63:23
+        while calling `std/recovery::choose_config` at playbooks/restore.rhai:65:23
         hint: Name one backup's file; `lifeboat restore --list` shows what is there.
         ✘ restore failed in step `Verify` after TIME (exit 2)
     "#]]

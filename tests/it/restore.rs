@@ -3,6 +3,8 @@
 mod full_disk;
 mod in_place;
 mod interrupted;
+mod known;
+mod parallel;
 mod refused;
 mod rights;
 mod roles;
@@ -26,13 +28,13 @@ const PLAYBOOK = #{
         file: #{ help: "The backup", required: true, positional: true },
         skip_checksum: #{ default_value: false, help: "Do not compare the SHA-256" },
         in_place: #{ default_value: false, help: "Load into the live database" },
-        undo: #{ default_value: "", help: "A fresh backup" },
+        undo: #{ default_value: "", help: "A fresh backup" }, jobs: #{ default_value: 0, help: "Sessions" },
     },
 };
 let db = postgres();
 step "Restore" {
     let done = if params.undo == "" {
-        restore(params.file, db, #{ skip_checksum: params.skip_checksum, in_place: params.in_place })
+        restore(params.file, db, #{ jobs: params.jobs, skip_checksum: params.skip_checksum, in_place: params.in_place })
     } else {
         restore(params.file, db, #{ in_place: params.in_place, undo: params.undo })
     };
@@ -47,8 +49,13 @@ pub fn project(target: &TestDatabase) -> TestProject {
 
 /// Backs `source` up in a project of its own; returns it with the backup's path in it.
 pub fn backed_up(source: &TestDatabase) -> (TestProject, String) {
+    backed_up_with(source, 0)
+}
+
+/// The same where the backup ends with that code.
+pub fn backed_up_with(source: &TestDatabase, code: i32) -> (TestProject, String) {
     let project = project(source);
-    project.run(&["backup_database"]).exits(0);
+    project.run(&["backup_database"]).exits(code);
     let file = format!("{DIR}/{}", project.only(DIR, ".sql.gz"));
     (project, file)
 }

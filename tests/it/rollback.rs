@@ -112,7 +112,10 @@ fn steady_runs(text: &str) -> String {
         } else if fresh && digits == 4 && bytes.get(4) == Some(&b'-') && rest.len() >= 19 {
             out.push_str("TIME");
             rest = &rest[19..];
-        } else if fresh && digits > 3 && bytes.get(digits) != Some(&b'_') {
+        } else if fresh
+            && (digits > 3 || digits > 0 && out.ends_with("process "))
+            && bytes.get(digits) != Some(&b'_')
+        {
             out.push('N');
             rest = &rest[digits..];
         } else {

@@ -33,11 +33,16 @@ impl IntentLog for Forgetful {
 
 /// A run at a fixed time, in a project folder.
 fn session(project: &Path, now: DateTime<Local>) -> Session {
+    session_with(project, now, Arc::new(Forgetful))
+}
+
+/// The same, which keeps its intents somewhere.
+pub fn session_with(project: &Path, now: DateTime<Local>, intents: Arc<dyn IntentLog>) -> Session {
     let env = Env::of([("LIFEBOAT_NOW".to_owned(), now.to_rfc3339())].into(), BTreeMap::new());
     let host = Arc::new(Host::new(project.to_path_buf(), project.join(".lifeboat"), env));
     let grants = Grants { write: [project.to_path_buf()].into(), ..Grants::default() };
     let run = RunId::new(host.began(), &host.letters()).to_string();
-    Session::live(host, Policy::new(grants), LiveRun { run, intents: Arc::new(Forgetful) })
+    Session::live(host, Policy::new(grants), LiveRun { run, intents })
 }
 
 /// What a playbook of the guide does in one run: save, verify, rotate. Returns the backup's name.

@@ -2,6 +2,9 @@
 
 use crate::project::{Ran, TestProject};
 
+#[cfg(target_os = "linux")]
+mod memory;
+
 /// A project with one backup of its configuration; returns its path below the project.
 fn backed_up() -> (TestProject, String) {
     let project = TestProject::new().file(".env", "A=1\n");

@@ -24,7 +24,7 @@ use crate::sys::postgres::quote::literal;
 use crate::sys::postgres::read_back::{Expected, ReadBack, changes, read_back_within};
 use crate::sys::postgres::settings::Settings;
 use crate::sys::postgres::swap::Named;
-use crate::sys::proof::{Checksum, Proof, prove};
+use crate::sys::proof::{Checksum, Proof, Reread, prove};
 use crate::sys::store;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ pub(super) fn plan(
     });
     let oid = session.one("SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()")?;
     let oid = oid.first().cloned().flatten().and_then(|oid| oid.parse().ok()).unwrap_or(0);
-    let basis = basis(restore, path, proof, Some(Named { name: database.clone(), oid }), roles);
+    let basis = basis(restore, facts, path, proof, Some(Named { name: database.clone(), oid }), roles);
     Ok(Basis { undo: loose, ..basis })
 }
 
@@ -103,7 +103,7 @@ fn undo(
             return Ok((shown, None));
         }
     }
-    let proof = prove(facts, &path, Checksum::Required)?;
+    let proof = prove(facts, &path, Checksum::Required, Reread::UnlessVerified)?;
     if !proof.verification.intact {
         return Err(refused(format!("{shown} is not intact: {}", proof.verification.problems.join("; "))));
     }
@@ -176,6 +176,7 @@ pub(super) fn execute(restore: &Restore, basis: &Basis, effects: &Effects) -> Re
         live_oid: basis.live.as_ref().map_or(0, |live| live.oid),
         tables: found.tables,
         rows: found.rows,
+        compared: true,
         recovery_point: basis.recovery_point.clone(),
         load_millis,
         check_millis,
@@ -216,7 +217,7 @@ fn replace(
     if let Some(monetary) = monetary {
         session.run(&format!("SET lc_monetary = {}", literal(monetary)))?;
     }
-    let (loaded, tables) = load(facts, basis, session, maintenance, true)?;
+    let (loaded, tables) = load(facts, basis, session, maintenance)?;
     let load_millis = millis(clock.instant(), began);
 
     let began = clock.instant();

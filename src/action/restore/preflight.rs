@@ -63,7 +63,7 @@ pub(super) fn plan(
         None => plan.details.push(format!("makes `{database}`, which is not there")),
     }
     let live = live.map(|live| Named { name: live.name, oid: live.oid });
-    Ok(basis(restore, path, proof, live, roles))
+    Ok(basis(restore, facts, path, proof, live, roles))
 }
 
 /// The ending of the name under which the database is kept that is there now.

@@ -1,6 +1,6 @@
 //! The usual way: a staging database is made, filled, compared and equipped, and takes the live one's place at the end.
 
-use super::load::load;
+use super::load;
 use super::preflight::kept_ending;
 use super::{Basis, Restore, Restored, roles};
 use crate::base::backup::DatabaseProperties;
@@ -11,13 +11,15 @@ use crate::sys::postgres::catalog;
 use crate::sys::postgres::checks;
 use crate::sys::postgres::connection::{Session, connect};
 use crate::sys::postgres::databases::{Doomed, NewDatabase};
+use crate::sys::postgres::loading::{self, Full};
 use crate::sys::postgres::maintenance::{Maintenance, Standing};
 use crate::sys::postgres::mark::{Kind, Mark, staging_ending};
 use crate::sys::postgres::properties;
-use crate::sys::postgres::quote::literal;
-use crate::sys::postgres::read_back::{Expected, ReadBack, Reader, read_back};
+use crate::sys::postgres::read_back::ReadBack;
+use crate::sys::postgres::slots::when_free;
 use crate::sys::postgres::swap::{LIMIT, Named, Swap, Swapped};
 use crate::sys::store;
+use crate::sys::stream::cores;
 use std::time::Instant;
 
 /// Carries out a restore through a staging database.
@@ -90,6 +92,7 @@ fn restored(basis: &Basis, staging: &Standing, filled: Filled, swapped: Swapped)
         live_oid: staging.oid,
         tables: filled.found.tables,
         rows: filled.found.rows,
+        compared: !basis.skip_compare,
         recovery_point: basis.recovery_point.clone(),
         load_millis: filled.load_millis,
         check_millis: filled.check_millis,
@@ -216,22 +219,12 @@ fn fill(
     // Who may not do the last step learns it before the long one.
     properties::rehearse(maintenance.session(), &staging.name, &fitting(maintenance, source)?.0)?;
     let began = host.clock().instant();
-    let session = connect(host, &settings)?;
-    if let Some(monetary) = &source.monetary {
-        session.run(&format!("SET lc_monetary = {}", literal(monetary)))?;
-    }
-    let (loaded, tables) = load(facts, basis, &session, maintenance, false)?;
-    drop(session);
+    let jobs = if basis.jobs == 0 { cores() } else { basis.jobs };
+    let Full { loaded, found, analyzed } =
+        load::fill(facts, basis, &settings, maintenance, source.monetary.as_deref(), jobs)?;
     let load_millis = millis(began);
 
     let began = host.clock().instant();
-    let expected = Expected {
-        tables: &tables,
-        loaded: &loaded,
-        pinned: basis.ours,
-        monetary: source.monetary.as_deref(),
-    };
-    let found = read_back(&Reader { host, settings: &settings }, &expected)?;
     if !found.problems.is_empty() {
         let name = basis.backup.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut failure =
@@ -239,7 +232,8 @@ fn fill(
         failure.causes.clone_from(&found.problems);
         return Err(failure.hint("Look for triggers or rules in the dump that change rows."));
     }
-    let session = connect(host, &settings)?;
+    // All that was loaded would be lost if the sessions that have just ended were still counted.
+    let session = when_free(host, || connect(host, &settings))?;
     let checked = checks::check(&session, &source.made)?;
     if !checked.problems.is_empty() {
         let mut failure = Failure::new(Code::NotIntact, "the restored database is not sound");
@@ -247,7 +241,7 @@ fn fill(
         return Err(failure);
     }
     session.run("RESET search_path")?;
-    let analyzed = session.run("ANALYZE");
+    let analyzed = loading::analyze(&session, &loaded.encoding, &analyzed);
     session.run("SET search_path = ''")?;
     let mut notes = source.notes.clone();
     notes.extend(loaded.notes.iter().cloned());

@@ -17,8 +17,8 @@ pub fn judge(seen: &Seen, terms: &Terms, findings: &mut Vec<Finding>) -> Vec<Pla
         findings.push(warning(
             Problem::OwedCleanUp,
             &run.playbook,
-            format!("run {} of {} owes a clean-up", run.letters, run.playbook),
-            format!("`lifeboat resume {}` makes up for it.", run.letters),
+            format!("run {} of {} owes a clean-up", run.run.letters(), run.playbook),
+            format!("`lifeboat resume {}` makes up for it.", run.run.letters()),
         ));
     }
     findings.extend(seen.drills.iter().filter(|drill| drill.result == Passed::Failed).map(|drill| Finding {
@@ -78,8 +78,8 @@ fn playbook(
             findings.push(warning(
                 Problem::Stuck,
                 name,
-                format!("run {} of {name} has been going on for {}", run.letters, age(seconds)),
-                format!("`lifeboat logs -f {}` tells what it does.", run.letters),
+                format!("run {} of {name} has been going on for {}", run.run.letters(), age(seconds)),
+                format!("`lifeboat logs -f {}` tells what it does.", run.run.letters()),
             ));
         }
     }
@@ -102,7 +102,7 @@ fn playbook(
                     Problem::RunFailed,
                     name,
                     format!("the last run of {name} {how} {} ago{why}", age(ago)),
-                    format!("`lifeboat show {}` tells more; mend it, then `lifeboat resume {}` or run it again.", run.letters, run.letters),
+                    format!("`lifeboat show {}` tells more; mend it, then `lifeboat resume {}` or run it again.", run.run.letters(), run.run.letters()),
                 )
             });
         }

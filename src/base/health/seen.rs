@@ -4,8 +4,10 @@ use crate::base::backup::{Content, Source};
 use crate::base::drill::Passed;
 use crate::base::failure::{Code, Exit};
 use crate::base::health::copies::Place;
+use crate::base::ids::RunId;
 use chrono::{DateTime, FixedOffset};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// Everything that is judged.
 #[derive(Clone, Debug)]
@@ -21,7 +23,7 @@ pub struct Seen {
     /// The database that the environment names, if it names one.
     pub database: Option<String>,
     /// Runs on record, newest first.
-    pub runs: Vec<Ran>,
+    pub runs: Arc<Vec<Ran>>,
     /// The newest drill of each playbook.
     pub drills: Vec<Drilled>,
     /// What restores have kept or left behind.
@@ -132,9 +134,7 @@ pub enum RanState {
 #[derive(Clone, Debug)]
 pub struct Ran {
     /// Its id.
-    pub run: String,
-    /// The letters that are enough to name it.
-    pub letters: String,
+    pub run: RunId,
     /// Playbook name.
     pub playbook: String,
     /// When it began.

@@ -1,6 +1,6 @@
 //! The judgement about sources: each with its tags, its history and its copies.
 
-use crate::base::anomaly::{self, off_median};
+use crate::base::anomaly::{self, HISTORY, off_median};
 use crate::base::backup::{Content, Source};
 use crate::base::failure::Exit;
 use crate::base::health::copies::{self, Copies, Holder};
@@ -12,9 +12,6 @@ use crate::base::units;
 use chrono::{DateTime, FixedOffset};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
-
-/// How many backups before the newest make its history: what grows slowly must not look like an anomaly.
-const HISTORY: usize = 30;
 
 /// Durations that differ by less differ by what else the machine did.
 const NOISE: u64 = 60_000;

@@ -3,7 +3,7 @@
 use super::announce::{Raised, announce, news, settle};
 use super::courier::{PATIENT, Sent};
 use super::{End, decide, recovered, well_again};
-use crate::base::anomaly::{self, Anomaly, off_median};
+use crate::base::anomaly::{self, Anomaly, HISTORY, off_median};
 use crate::base::backup::Backup;
 use crate::base::event::{Alert, Level, What};
 use crate::base::failure::Exit;
@@ -15,7 +15,9 @@ use crate::journal::reader::{self, RunState, RunSummary};
 use crate::sys::channel::{ANOMALY_PERCENT, DISK_PERCENT, number};
 use crate::sys::fs;
 use crate::sys::host::Host;
-use crate::sys::store;
+use crate::sys::spread;
+use crate::sys::store::{self, Before, Catalog, Found, Listed, Listing};
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,8 +25,6 @@ use std::time::Duration;
 
 /// Less free space than so many percent is told of, unless said otherwise.
 const FREE_PERCENT: u32 = 10;
-/// Newest values of the past that a new one is held against.
-const HISTORY: usize = 30;
 /// Most records of runs that are looked at for what came before.
 const LOOKED_AT: usize = 400;
 /// A duration is unusual only if it is off by as much in itself: half of a second is nothing.
@@ -45,10 +45,11 @@ pub struct Finished<'a> {
 
 /// Sends what there is to tell of a run: what became of its own alert, if it has one.
 pub fn finish(host: &Arc<Host>, finished: Finished<'_>) -> Option<Sent> {
-    let own = own_notice(host, finished);
+    let earlier = Earlier { host, finished, ids: OnceCell::new() };
+    let own = own_notice(host, finished, &earlier);
     let has_own = own.is_some();
     let mut notices: Vec<Notice> = own.into_iter().collect();
-    for raised in conditions(host, finished) {
+    for raised in conditions(host, finished, &earlier) {
         host.emit(What::Log { level: Level::Warn, message: raised.message.clone() });
         notices.extend(news(host, raised).map(|notice| about(host, notice, finished)));
     }
@@ -66,9 +67,9 @@ fn about(host: &Host, notice: Notice, finished: Finished<'_>) -> Notice {
     Notice { log: Some(log.display().to_string()), ..notice.of_run(run.as_str()) }
 }
 
-fn own_notice(host: &Arc<Host>, finished: Finished<'_>) -> Option<Notice> {
+fn own_notice(host: &Arc<Host>, finished: Finished<'_>, earlier: &Earlier<'_>) -> Option<Notice> {
     let End { playbook, exit, .. } = finished.end;
-    let recovery = (exit == Exit::Success).then(|| recovery(host, playbook, finished.run)).flatten();
+    let recovery = (exit == Exit::Success).then(|| recovery(host, playbook, earlier)).flatten();
     let kind = match exit {
         Exit::Success if recovery.is_some() => Kind::Recovered,
         exit => super::kind(exit),
@@ -78,14 +79,14 @@ fn own_notice(host: &Arc<Host>, finished: Finished<'_>) -> Option<Notice> {
 }
 
 /// The alert of a run that succeeded after somebody was told of others, or of an earlier attempt of its own, that did not.
-fn recovery(host: &Host, playbook: &str, run: Option<&RunId>) -> Option<Alert> {
+fn recovery(host: &Host, playbook: &str, earlier: &Earlier<'_>) -> Option<Alert> {
     let now = host.clock().now();
     if let Some(resumed) = host.resumes() {
         let alarmed = reader::was_alarmed(host.state(), &RunId::parse(&resumed.run)?);
         return alarmed.then(|| recovered(playbook, &resumed.run, now));
     }
     let mut trouble = Trouble::default();
-    for past in earlier(host, playbook, run) {
+    for past in earlier.runs() {
         match past.state {
             RunState::Running | RunState::Ended(Exit::Partial | Exit::Confirm) => continue,
             RunState::Ended(Exit::Success) => break,
@@ -111,26 +112,35 @@ pub(super) struct Trouble {
     told: bool,
 }
 
-/// Earlier runs of a playbook, newest first, without drills.
-fn earlier(host: &Host, playbook: &str, run: Option<&RunId>) -> impl Iterator<Item = RunSummary> {
-    let runs = reader::runs(host.state()).unwrap_or_default();
-    let (state, own, playbook) = (host.state().to_path_buf(), run.cloned(), playbook.to_owned());
-    runs.into_iter()
-        .take(LOOKED_AT)
-        .filter(move |run| own.as_ref() != Some(run))
-        .map(move |run| reader::summary(&state, &run))
-        .filter(move |past| past.playbook == playbook && !past.is_drill)
+/// The runs of a playbook before the one that is over; the folder of the records is listed once.
+struct Earlier<'a> {
+    host: &'a Host,
+    finished: Finished<'a>,
+    ids: OnceCell<Vec<RunId>>,
+}
+
+impl Earlier<'_> {
+    /// They, newest first, without drills.
+    fn runs(&self) -> impl Iterator<Item = RunSummary> {
+        let state = self.host.state();
+        self.ids
+            .get_or_init(|| reader::newest(state, LOOKED_AT).unwrap_or_default())
+            .iter()
+            .filter(|run| self.finished.run != Some(*run))
+            .map(|run| reader::summary(state, run))
+            .filter(|past| past.playbook == self.finished.end.playbook && !past.is_drill)
+    }
 }
 
 /// What is not as it should be about what a run made. What is as it should be is settled.
-fn conditions(host: &Arc<Host>, finished: Finished<'_>) -> Vec<Raised> {
+fn conditions(host: &Arc<Host>, finished: Finished<'_>, earlier: &Earlier<'_>) -> Vec<Raised> {
     if finished.run.is_none() || finished.made.is_empty() {
         return Vec::new();
     }
     let mut found = disks(host, finished.made);
     if matches!(finished.end.exit, Exit::Success | Exit::Warnings) {
         found.extend(finished.made.iter().filter_map(|path| size(host, path)));
-        found.extend(duration(host, finished));
+        found.extend(duration(host, finished, earlier));
     }
     found
 }
@@ -159,20 +169,9 @@ fn disks(host: &Host, made: &[PathBuf]) -> Vec<Raised> {
 }
 
 fn size(host: &Host, path: &Path) -> Option<Raised> {
-    let is_like = |backup: &Backup, own: &Backup| {
-        backup.source == own.source && backup.tag == own.tag && backup.selection == own.selection
-    };
     let own = store::look(path).ok()??;
     let size = own.manifest.as_ref()?.size;
-    let mut past: Vec<_> = store::scan(path.parent()?)
-        .ok()?
-        .into_iter()
-        .filter(|found| found.backup.path != path && found.oddity.is_none())
-        .filter(|found| is_like(&found.backup, &own.backup) && found.backup.created <= own.backup.created)
-        .filter_map(|found| Some((found.backup.created, found.manifest?.size)))
-        .collect();
-    past.sort_unstable();
-    let history: Vec<u64> = past.into_iter().rev().take(HISTORY).map(|(_, size)| size).collect();
+    let history = sizes_before(host, path, &own.backup)?;
     let key = serde_json::to_string(&(&own.backup.source, &own.backup.tag)).unwrap_or_default();
     let Some(found) = off_median(&history, size, percent(host)) else {
         settle(host, Kind::Anomaly, &key);
@@ -189,7 +188,42 @@ fn size(host: &Host, path: &Path) -> Option<Raised> {
     Some(Raised { kind: Kind::Anomaly, key, status: "warning".to_owned(), message })
 }
 
-fn duration(host: &Host, finished: Finished<'_>) -> Option<Raised> {
+/// Sizes of the newest backups before one that was made, newest first, as their files say now.
+fn sizes_before(host: &Host, path: &Path, own: &Backup) -> Option<Vec<u64>> {
+    let is_before = |backup: &Backup| {
+        backup.path != path
+            && backup.source == own.source
+            && backup.tag == own.tag
+            && backup.selection == own.selection
+            && backup.created <= own.created
+    };
+    let remembered = host.before().of(path, host.clock().instant()).and_then(|Before { paths, are_all }| {
+        let looked = spread::map(paths, |path| store::look(&path));
+        let whole = |found: Found| {
+            let size = found.manifest.filter(|_| found.oddity.is_none() && is_before(&found.backup))?.size;
+            Some((found.backup.created, size))
+        };
+        let past: Vec<_> = looked.into_iter().filter_map(|found| whole(found.ok()??)).collect();
+        // Without some that were to be compared, older ones come in.
+        (are_all || past.len() >= HISTORY).then_some(past)
+    });
+    let mut past = match remembered {
+        Some(past) => past,
+        None => {
+            let class = |found: &mut Listed| {
+                let is_whole = found.oddity.is_none() && found.head.is_some();
+                (is_whole && is_before(&found.backup)).then_some(0)
+            };
+            let listing = Listing::read(path.parent()?).ok()?;
+            let newest = listing.newest(Catalog::Cached(host.state()), &[HISTORY], class).into_iter();
+            newest.filter_map(|found| Some((found.backup.created, found.head?.size))).collect()
+        }
+    };
+    past.sort_unstable();
+    Some(past.into_iter().rev().take(HISTORY).map(|(_, size)| size).collect())
+}
+
+fn duration(host: &Host, finished: Finished<'_>, earlier: &Earlier<'_>) -> Option<Raised> {
     let playbook = finished.end.playbook;
     let good = |past: &RunSummary| {
         matches!(past.state, RunState::Ended(Exit::Success | Exit::Warnings))
@@ -200,11 +234,8 @@ fn duration(host: &Host, finished: Finished<'_>) -> Option<Raised> {
     if host.resumes().is_some() {
         return None;
     }
-    let history: Vec<u64> = earlier(host, playbook, finished.run)
-        .filter(good)
-        .filter_map(|past| past.millis)
-        .take(HISTORY)
-        .collect();
+    let history: Vec<u64> =
+        earlier.runs().filter(good).filter_map(|past| past.millis).take(HISTORY).collect();
     let took = u64::try_from(finished.took.as_millis()).unwrap_or(u64::MAX);
     let key = format!("duration of {playbook}");
     let found = off_median(&history, took, percent(host))

@@ -116,6 +116,6 @@ impl EventSink for Preparing {
             }
             _ => return,
         };
-        self.0.event(&Event { time: event.time, what });
+        self.0.event(&Event { what, ..event.clone() });
     }
 }

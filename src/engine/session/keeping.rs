@@ -9,6 +9,14 @@ use crate::engine::resume::Past;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
+/// What an earlier attempt of this run left of an action.
+pub(super) enum Kept<O> {
+    /// It stands, and this is what it returned.
+    Stands(O),
+    /// It has to be done; what it returned then, as the journal has it.
+    Not(Option<serde_json::Value>),
+}
+
 impl Session {
     /// The same session, of a run that goes on: what earlier attempts did and what still stands is not repeated.
     #[must_use]
@@ -22,21 +30,25 @@ impl Session {
     pub(super) fn kept<A: Action>(
         &self,
         plan: Option<&Plan<serde_json::Value>>,
-    ) -> Result<Option<A::Output>, Failure> {
-        let Some(past) = &self.past else { return Ok(None) };
+        nth: Option<u64>,
+    ) -> Result<Kept<A::Output>, Failure> {
+        let Some(past) = &self.past else { return Ok(Kept::Not(None)) };
         let plan = plan.map(|plan| self.masked(plan));
         let (claimed, run, settle) = {
             let mut past = past.lock().unwrap_or_else(PoisonError::into_inner);
-            (past.claim(&self.step(), A::NAME, plan.as_ref()), past.run.clone(), past.settle)
+            (past.claim(&self.step(), A::NAME, plan.as_ref(), nth), past.run.clone(), past.settle)
         };
-        let Some(was) = claimed else { return Ok(None) };
-        let Some(output) = was.settled::<A>(&run, settle, &self.facts)? else { return Ok(None) };
+        let Some(was) = claimed else { return Ok(Kept::Not(None)) };
+        let Some(output) = was.settled::<A>(&run, settle, &self.facts)? else {
+            return Ok(Kept::Not(was.output));
+        };
         if plan.is_none() {
             self.host.emit(What::Planned {
                 action: A::NAME.to_owned(),
                 step: self.step(),
                 at: None,
                 plan: was.plan.clone(),
+                nth,
             });
         }
         was.warnings().iter().for_each(|warning| self.host.add_warning(warning.clone()));
@@ -46,7 +58,7 @@ impl Session {
             output: serde_json::to_value(&output).unwrap_or_default(),
             summary: output.summary(),
         });
-        Ok(Some(output))
+        Ok(Kept::Stands(output))
     }
 
     /// A plan as the journal has it.
@@ -73,14 +85,18 @@ impl Session {
         }
     }
 
-    /// Holds what an action returned against what is recorded of it.
-    pub(super) fn compare_action<O: Recorded>(&self, result: Result<&O, &Failure>) {
+    /// Holds what an action returned against what it `returned` in an earlier attempt.
+    pub(super) fn compare_action<O: Recorded>(
+        &self,
+        result: Result<&O, &Failure>,
+        returned: Option<serde_json::Value>,
+    ) {
         let Some(past) = &self.past else { return };
         let output = result.ok().and_then(|output| serde_json::to_value(output).ok()).map(|mut output| {
             self.host.masker().mask_json(&mut output);
             output
         });
-        past.lock().unwrap_or_else(PoisonError::into_inner).acted(&self.step(), output.as_ref());
+        past.lock().unwrap_or_else(PoisonError::into_inner).acted(&self.step(), output, returned);
     }
 
     /// Ends a step that was kept.

@@ -12,7 +12,7 @@ use crate::base::backup::{Backup, Source};
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::Later;
 use crate::observe::backups::{BackupFilter, Backups};
-use crate::observe::inspect::Inspect;
+use crate::observe::inspect::{Inspect, InspectOptions};
 use crate::observe::latest::Latest;
 use crate::script::bind::time::Bytes;
 use crate::script::bind::{known_text, observe, perform};
@@ -24,6 +24,7 @@ use crate::sys::stream::Level;
 use rhai::Map;
 use rhai::plugin::*;
 use std::fmt;
+use std::path::PathBuf;
 
 /// Types of this family.
 pub const KINDS: &[Kind] = &[Kind::of::<Backup>(), Kind::of::<Pipeline>()];
@@ -178,6 +179,11 @@ fn verify_at(ctx: &NativeCallContext, path: &str, options: Map) -> Result<Dynami
     perform(ctx, &Verify { path: known_text(path)?.into(), options })
 }
 
+fn inspect_at(ctx: &NativeCallContext, path: PathBuf, options: Map) -> Result<Dynamic, Raised> {
+    let options: InspectOptions = options::read("inspect", options)?;
+    observe(ctx, &Inspect { path, options }, false)
+}
+
 fn look(ctx: &NativeCallContext, dir: &str, options: Map) -> Result<Dynamic, Raised> {
     let filter: BackupFilter = options::read("backups", options)?;
     observe(ctx, &Backups { dir: known_text(dir)?.into(), filter }, false)
@@ -299,13 +305,26 @@ mod functions {
     /// it too: `inspect(backup).intact`. Returns `intact`, `problems`, `size`, `sha256`, and `entries` of an archive.
     #[rhai_fn(volatile, return_raw)]
     pub fn inspect(ctx: NativeCallContext, backup: Backup) -> Result<Dynamic, Raised> {
-        observe(&ctx, &Inspect { path: backup.path }, false)
+        inspect_at(&ctx, backup.path, Map::new())
+    }
+
+    /// Says whether a backup is intact; option `reread` says whether what a dump of ours holds is read once more when its
+    /// SHA-256 is that of bytes that were verified before: `inspect(backup, #{ reread: false })`.
+    #[rhai_fn(volatile, return_raw, name = "inspect")]
+    pub fn inspect_with(ctx: NativeCallContext, backup: Backup, options: Map) -> Result<Dynamic, Raised> {
+        inspect_at(&ctx, backup.path, options)
     }
 
     /// Says whether the backup at a path is intact, also one that another tool made.
     #[rhai_fn(volatile, return_raw, name = "inspect")]
     pub fn inspect_path(ctx: NativeCallContext, path: &str) -> Result<Dynamic, Raised> {
-        observe(&ctx, &Inspect { path: known_text(path)?.into() }, false)
+        inspect_at(&ctx, known_text(path)?.into(), Map::new())
+    }
+
+    /// Says whether the backup at a path is intact, also one that another tool made; with the option `reread`.
+    #[rhai_fn(volatile, return_raw, name = "inspect")]
+    pub fn inspect_path_with(ctx: NativeCallContext, path: &str, options: Map) -> Result<Dynamic, Raised> {
+        inspect_at(&ctx, known_text(path)?.into(), options)
     }
 
     /// Removes the backups of a folder that no rule keeps: `rotate(dir, #{ tag: "daily", keep_days: 30 })`.

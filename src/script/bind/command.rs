@@ -85,7 +85,7 @@ impl IntoScript for Notified {
 /// Options of `exec`. Those of a type of ours are taken out of the map before the rest is read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct ExecOptions {
+pub struct ExecOptions {
     #[serde(rename = "env")]
     _env: Option<IgnoredAny>,
     #[serde(rename = "postgres")]
@@ -109,19 +109,33 @@ struct HttpOptions {
     independent: bool,
 }
 
-fn run(ctx: &NativeCallContext, argv: &Array, mut options: Map) -> Result<Dynamic, Raised> {
-    let mut exec = Exec::new(known_texts("the command of `exec`", argv)?);
+fn run(ctx: &NativeCallContext, argv: &Array, options: Map) -> Result<Dynamic, Raised> {
+    let (exec, reads_only) = read(ctx, "exec", argv, options)?;
+    if reads_only { observe(ctx, &ReadOnlyCommand(exec), false) } else { perform(ctx, &exec) }
+}
+
+/// The command of `verb` with its options, and whether it only reads.
+///
+/// # Errors
+/// Raises what is wrong with which option.
+pub fn read(
+    ctx: &NativeCallContext,
+    verb: &str,
+    argv: &Array,
+    mut options: Map,
+) -> Result<(Exec, bool), Raised> {
+    let mut exec = Exec::new(known_texts(&format!("the command of `{verb}`"), argv)?);
     if let Some(env) = options.remove("env") {
         exec.env = variables(env)?;
     }
-    if let Some(Database(settings)) = options::take::<Database>("exec", &mut options, "postgres")? {
+    if let Some(Database(settings)) = options::take::<Database>(verb, &mut options, "postgres")? {
         let known = settings.child_env("").into_iter().chain(settings.application_env());
         for (name, value) in known {
             exec.env.entry(name.to_owned()).or_insert(Variable::Set(value));
         }
     }
     let done_if = options.remove("done_if");
-    let options: ExecOptions = options::read("exec", options)?;
+    let options: ExecOptions = options::read(verb, options)?;
     let host = RunContext::of(ctx)?.session()?.host().clone();
     exec.cwd = options.cwd.map(|dir| host.absolute(dir));
     exec.timeout = options.timeout.map(|Period(limit)| limit);
@@ -131,7 +145,7 @@ fn run(ctx: &NativeCallContext, argv: &Array, mut options: Map) -> Result<Dynami
         .touches
         .map(|paths| paths.into_iter().map(|path| Target::Path(host.absolute(path))).collect());
     exec.done_if = done_if.map(|told| done_if_of(told, &host, exec.cwd.as_ref())).transpose()?;
-    if options.reads_only { observe(ctx, &ReadOnlyCommand(exec), false) } else { perform(ctx, &exec) }
+    Ok((exec, options.reads_only))
 }
 
 /// The option `done_if`: a command, or a path.

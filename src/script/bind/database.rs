@@ -87,6 +87,7 @@ impl IntoScript for Restored {
         map.insert("kept".into(), self.kept.map_or(Dynamic::UNIT, Dynamic::from));
         map.insert("tables".into(), count(self.tables));
         map.insert("rows".into(), count(self.rows));
+        map.insert("compared".into(), self.compared.into());
         let point = self.recovery_point.map(|point| Dynamic::from(Time(point.time)));
         map.insert("recovery_point".into(), point.unwrap_or_default());
         map.insert("load_time".into(), time(self.load_millis));
@@ -271,8 +272,9 @@ mod functions {
         dump_of(db, Map::new())
     }
 
-    /// A part of a database as the source of a backup. Options are arrays of `pg_dump`'s patterns: `schemas`, `tables`,
-    /// `exclude_tables`, `exclude_table_data`.
+    /// A database, or a part of it, as the source of a backup. Arrays of `pg_dump`'s patterns pick parts: `schemas`, `tables`,
+    /// `exclude_tables`, `exclude_table_data`. `jobs` is how many connections read rows (0: one for each core), `lock_wait` how
+    /// many seconds a table's lock is waited for (300).
     #[rhai_fn(volatile, return_raw, name = "dump")]
     pub fn dump_with(db: Database, options: Map) -> Result<Pipeline, Raised> {
         dump_of(db, options)
@@ -357,16 +359,17 @@ mod functions {
     ///
     /// The backup is verified, loaded into a database beside the live one, read back and compared; then one transaction gives
     /// it the name, and what had the name is kept as `NAME_before_STAMP`. A database that is absent is made. Returns a map
-    /// with `backup`, `database`, `host`, `port`, `user`, `kept` (`()` if nothing was), `tables`, `rows`, `recovery_point`
-    /// (`()` if the backup does not tell), `load_time`, `check_time`, `swap_time` and `notes`.
+    /// with `backup`, `database`, `host`, `port`, `user`, `kept` (`()` if nothing was), `tables`, `rows`, `compared`,
+    /// `recovery_point` (`()` if the backup does not tell), `load_time`, `check_time`, `swap_time` and `notes`.
     #[rhai_fn(volatile, return_raw)]
     pub fn restore(ctx: NativeCallContext, backup: Backup, db: Database) -> Result<Dynamic, Raised> {
         restore_from(&ctx, backup.path, db, Map::new())
     }
 
-    /// Restores a backup with options: `skip_checksum` (do not compare the SHA-256; a person must agree), `in_place` (load
-    /// into the live database itself, for a role that may not make databases) and `undo` (the fresh backup of this very
-    /// database that alone can undo that).
+    /// Restores a backup with options: `jobs` (how many sessions load at once; 0, as many as there are cores), `skip_checksum`
+    /// (do not compare the SHA-256; a person must agree), `skip_compare` (count the rows as the server takes them, and do not read
+    /// them back to compare them; a drill compares all the same), `in_place` (load into the live database itself, for a role that may
+    /// not make databases) and `undo` (the fresh backup of this very database that alone can undo that).
     #[rhai_fn(volatile, return_raw, name = "restore")]
     pub fn restore_with(
         ctx: NativeCallContext,

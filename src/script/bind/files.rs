@@ -52,6 +52,9 @@ impl From<Given> for ExtractOptions {
     }
 }
 
+/// So many changes a script is told each by itself; `added` and `changed` count them all.
+const MOST_CHANGES: usize = 4_000;
+
 fn count(n: u64) -> Dynamic {
     i64::try_from(n).unwrap_or(i64::MAX).into()
 }
@@ -60,7 +63,7 @@ impl IntoScript for Change {
     fn into_script(self) -> Dynamic {
         let mut map = Map::new();
         map.insert("path".into(), self.name.0.display().to_string().into());
-        map.insert("kind".into(), self.kind.clone().into());
+        map.insert("kind".into(), self.kind.word().into());
         map.insert("is_new".into(), self.is_new().into());
         map.insert("shown".into(), self.to_string().into());
         map.into()
@@ -76,7 +79,8 @@ impl IntoScript for Extracted {
         map.insert("same".into(), count(self.same));
         map.insert("others".into(), count(self.others));
         map.insert("kept".into(), self.kept.into_script());
-        map.insert("changes".into(), self.changes.into_script());
+        let shown: Vec<Change> = self.changes.told().iter().take(MOST_CHANGES).cloned().collect();
+        map.insert("changes".into(), shown.into_script());
         map.into()
     }
 }
@@ -134,8 +138,9 @@ mod functions {
     /// Puts the files of an archive in their place, after it has been verified: `extract(backup, ".")`.
     ///
     /// What differs is shown first; what it replaces is kept, and `rollback_files(extracted.kept)` puts it back. Files that
-    /// the archive does not hold are left alone. Returns `added`, `changed`, `same` and `others` as counts, `changes`, `dir`,
-    /// and `kept`, which is `()` when nothing differed. An archive that leads out of the folder is refused.
+    /// the archive does not hold are left alone. Returns `added`, `changed`, `same` and `others` as counts, `dir`,
+    /// `changes`, of which there are four thousand at most, and `kept`, which is `()` when nothing differed. An archive that
+    /// leads out of the folder is refused.
     #[rhai_fn(volatile, return_raw)]
     pub fn extract(ctx: NativeCallContext, backup: Backup, dir: &str) -> Result<Dynamic, Raised> {
         extract_at(&ctx, &backup.path.to_string_lossy(), dir, Map::new())

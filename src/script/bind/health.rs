@@ -69,7 +69,7 @@ fn check(ctx: &NativeCallContext, dirs: Vec<PathBuf>, options: Map) -> Result<Dy
     let terms = given.terms(terms(session.host()).map_err(fault::raise)?);
     let facts = session.facts();
     // A drill has no runs before it: those of the machine are none of its sandbox.
-    let (history, _, _) = recorded(session.host().state(), facts.now().fixed_offset(), &terms);
+    let (history, (), _) = recorded(session.host().state(), facts.now().fixed_offset(), &terms, |_| ());
     let offsite = given.offsite.iter().map(PathBuf::from).collect();
     let production = given.production.filter(|dir| !dir.is_empty()).map(PathBuf::from);
     observe(ctx, &Health { dirs, offsite, production, terms, history, offline: false }, false)

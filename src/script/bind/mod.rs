@@ -31,6 +31,7 @@ pub mod control;
 pub mod database;
 pub mod files;
 pub mod health;
+pub mod parallel;
 pub mod rollback;
 pub mod tasks;
 pub mod text;
@@ -46,7 +47,8 @@ use crate::script::{fault, unknown};
 use rhai::{Array, Dynamic, Engine, ImmutableString, NativeCallContext};
 
 /// Types of the host that scripts handle as values.
-const FAMILIES: &[&[Kind]] = &[backup::KINDS, command::KINDS, control::KINDS, database::KINDS, time::KINDS];
+const FAMILIES: &[&[Kind]] =
+    &[backup::KINDS, command::KINDS, control::KINDS, database::KINDS, parallel::KINDS, time::KINDS];
 
 /// Types of the host that scripts handle as values.
 pub fn kinds() -> impl Iterator<Item = &'static Kind> {
@@ -63,6 +65,7 @@ pub fn register(engine: &mut Engine) {
     database::register(engine);
     files::register(engine);
     health::register(engine);
+    parallel::register(engine);
     rollback::register(engine);
     tasks::register(engine);
     text::register(engine);
@@ -79,6 +82,7 @@ pub fn options() -> Vec<Options> {
         database::options(),
         files::options(),
         health::options(),
+        parallel::options(),
         rollback::options(),
     ]
     .concat()

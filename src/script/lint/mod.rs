@@ -7,6 +7,7 @@ pub mod drift;
 mod names;
 mod outside;
 mod steps;
+mod unperformed;
 
 use crate::base::failure::Failure;
 use crate::script::header::{self, Header};
@@ -77,6 +78,7 @@ pub fn check(program: &Program, header: Option<&Result<Header, Failure>>, surfac
         calls::check(program, index, surface, &mut findings);
         names::check(&program.units[index], header, &mut findings);
         steps::check(&program.units[index], &mut findings);
+        unperformed::check(&program.units[index], index == 0, &mut findings);
     }
     outside::check(program, surface, &mut findings);
     findings.sort_by_key(|finding| {

@@ -463,3 +463,61 @@ fn what_is_shipped_has_no_findings() {
         assert_eq!(findings.iter().map(shown).collect::<String>(), "", "{}", entry.name);
     }
 }
+
+#[test]
+fn actions_that_nobody_performs() {
+    really_says(
+        r#"let db = postgres();
+step "a" { dump(db).gzip().to("x"); 1 }
+step "b" { dump(db).to("x") }
+step "c" { let lost = to_verify("x"); for i in 0..2 { to_exec(["ls"]); } }
+let used = dump(db).to("x");
+fn made(db) { dump(db).to("x") }
+let all = step "d" { [dump(db).to("y"), made(db), used] };
+step "e" { parallel(all); if 1 == 1 { to_exec(["ls"]) } }
+"#,
+        &expect![[r#"
+            error playbooks/p.rhai:3:28 the action that `to` makes is never performed
+              Hand it to `parallel([...])`, or write `save`, which performs it at once.
+            error playbooks/p.rhai:4:21 the action that `to` makes is never performed
+              Hand it to `parallel([...])`, or write `save`, which performs it at once.
+            error playbooks/p.rhai:5:23 the action that `to_verify` makes is never performed
+              Hand it to `parallel([...])`, or write `verify`, which performs it at once.
+            error playbooks/p.rhai:5:55 the action that `to_exec` makes is never performed
+              Hand it to `parallel([...])`, or write `exec`, which performs it at once.
+        "#]],
+    );
+}
+
+#[test]
+fn lists_of_parallel() {
+    really_says(
+        r#"let db = postgres();
+parallel([dump(db).to("x")]);
+step "a" { parallel([dump(db).gzip().save("x"), verify("x"), exec(["ls"]), dump(db).gzip(), file("x"), 1, "x"]); }
+step "b" { parallel([]); parallel([dump(db).to("x"), to_exec(["ls"])], #{ jobs: 2 }); }
+step "c" { let one = dump(db).to("x"); parallel([one, one.to("y")], 1, 2); parallel("x"); parallel([hash("x")]); }
+"#,
+        &expect![[r#"
+            error playbooks/p.rhai:4:38 entry [0] of `parallel` is not an action: `save` performs it at once and returns its value
+              Write `to` instead, which makes the action.
+            error playbooks/p.rhai:4:49 entry [1] of `parallel` is not an action: `verify` performs it at once and returns its value
+              Write `to_verify` instead, which makes the action.
+            error playbooks/p.rhai:4:62 entry [2] of `parallel` is not an action: `exec` performs it at once and returns its value
+              Write `to_exec` instead, which makes the action.
+            error playbooks/p.rhai:4:85 entry [3] of `parallel` is not an action
+              Say where it goes: `dump(db).gzip().to(path)`.
+            error playbooks/p.rhai:4:93 entry [4] of `parallel` is not an action
+              Say where it goes: `dump(db).gzip().to(path)`.
+            error playbooks/p.rhai:4:104 entry [5] of `parallel` is not an action
+              Actions are made by `dump(db).gzip().to(path)`, `to_verify(backup)` and `to_exec([...])`.
+            error playbooks/p.rhai:4:107 entry [6] of `parallel` is not an action
+              Actions are made by `dump(db).gzip().to(path)`, `to_verify(backup)` and `to_exec([...])`.
+            error playbooks/p.rhai:5:21 the list of `parallel` is empty
+            error playbooks/p.rhai:6:40 `parallel` cannot be called with 3 arguments
+              It is called as `parallel(actions: array)` or `parallel(actions: array, options: map)`.
+            error playbooks/p.rhai:6:85 argument 1 of `parallel` must be `array`, not `text`
+              It is called as `parallel(actions: array)`.
+        "#]],
+    );
+}

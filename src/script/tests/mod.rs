@@ -4,6 +4,7 @@ mod bindings;
 mod failures;
 mod flow;
 mod imports;
+mod parallel;
 pub mod probe;
 mod steps;
 mod unknowns;
@@ -127,6 +128,7 @@ impl Project {
         }
         let policy = Policy::new(Grants {
             env: ["GRANTED".to_owned(), "MY_TOKEN".to_owned()].into(),
+            write: [project.clone()].into(),
             ..Grants::default()
         });
         let session = Arc::new(if live {

@@ -3,8 +3,9 @@
 use crate::action::{Action, Recorded};
 use crate::base::cancel::Reason;
 use crate::base::failure::{Code, Failure};
-use crate::base::plan::{Effect, Later, Plan, Reconciled, Target, Touch, Was};
+use crate::base::plan::{Effect, Later, Need, Plan, Reconciled, Target, Touch, Was};
 use crate::observe::Observation;
+use crate::script::bind::parallel::Unperformed;
 use crate::script::bind::{known_text, observe, perform};
 use crate::script::context::{Raised, RunContext};
 use crate::script::options;
@@ -15,6 +16,8 @@ use rhai::Map;
 use rhai::plugin::*;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
 thread_local! {
     static CALLS: Cell<i64> = const { Cell::new(0) };
@@ -61,16 +64,42 @@ impl Action for Make {
             if self.later { Later::AfterRun } else { Later::Now(Made(format!("made {}", self.name))) };
         let mut plan = Plan::new(format!("make {}", self.name), Effect::Create, forecast);
         plan.touches.push(Touch::Changed(Target::Service(self.name.clone())));
+        match self.name.as_str() {
+            "asks" => plan.confirm = Some("Make it?".to_owned()),
+            "outside" => plan.needs.push(Need::Write("/usr/outside".into())),
+            _ => {}
+        }
         Ok(plan)
     }
 
-    fn execute(&self, _: &Plan<Made>, _: &Effects) -> Result<Made, Failure> {
+    fn execute(&self, _: &Plan<Made>, effects: &Effects) -> Result<Made, Failure> {
+        match self.name.as_str() {
+            "meets" => meet()?,
+            "panics" => panic!("on purpose"),
+            "waits" => effects.facts().wait(std::future::pending::<()>())?,
+            "breaks" => return Err(Failure::new(Code::Io, "`breaks` broke").hint("Mend it.")),
+            "warns" => effects.facts().host().warn("made badly"),
+            _ => {}
+        }
         Ok(Made(format!("made {}", self.name)))
     }
 
     fn reconcile(_: &Was<Made>, _: &Facts) -> Result<Reconciled<Made>, Failure> {
         Ok(Reconciled::NotDone)
     }
+}
+
+/// How many have come to meet.
+static MEETING: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// Returns once another action is here too.
+fn meet() -> Result<(), Failure> {
+    let (came, told) = &MEETING;
+    let mut came = came.lock().unwrap();
+    *came += 1;
+    told.notify_all();
+    let (_came, waited) = told.wait_timeout_while(came, Duration::from_secs(20), |came| *came < 2).unwrap();
+    if waited.timed_out() { Err(Failure::new(Code::TimedOut, "nobody came")) } else { Ok(()) }
 }
 
 struct Ask(String);
@@ -113,6 +142,12 @@ mod functions {
         let options: MakeOptions = options::read("make", options)?;
         let _ = (options.keep_last, options.wait, options.limit);
         perform(&ctx, &Make { name: known_text(name)?.to_owned(), later: options.later })
+    }
+
+    /// What `make` makes, as an action that is not performed yet.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn to_make(ctx: NativeCallContext, name: &str) -> Result<Unperformed, Raised> {
+        Unperformed::of(&ctx, Make { name: known_text(name)?.to_owned(), later: name == "later" })
     }
 
     /// A value that a dry run does not know.

@@ -10,24 +10,30 @@
 //! RUN-N.undone       rolled back: `files` holds what had been extracted
 //! ```
 //!
-//! The name is the state, so passing on to the next one is a rename, which needs no space on a full disk. `index.json`
-//! tells what stood aside when the places began to change: a file that still stands there has not moved yet. It knows
+//! The name is the state, so passing on to the next one is a rename, which needs no space on a full disk. `index.json`, with
+//! the files beside it if it is long, tells what stood aside when the places began to change: a file that still stands there has not moved yet. It knows
 //! beforehand what will stand aside when they are to change back, so that needs no space either. So whatever
 //! interrupts, each single file is known to be on the one side or on the other, and the rest can be finished or undone.
 
+mod changes;
 mod compare;
+mod durable;
+mod index;
+mod rows;
 mod stage;
 mod swap;
+mod whole;
 
-pub use compare::{Change, Comparison, How, compare};
+pub use changes::{Change, Changes, How, Kind};
+pub use compare::{Against, Comparison, Marks, compare};
+pub use index::{About, Entry, Folder, Index};
 pub use stage::Staging;
 pub use swap::{back, finish, forward, revert};
 
 use crate::base::failure::{Code, Failure};
 use crate::sys::fs;
+use crate::sys::kept::index::{FILES, read_index};
 use crate::sys::tree::KEPT;
-use crate::sys::untar::Name;
-use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
 use std::fs::Metadata;
 use std::io;
@@ -85,71 +91,6 @@ impl Identity {
     }
 }
 
-/// A file or link that changes places.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Its name in the tree.
-    pub name: Name,
-    /// What stood aside when files began to be put forward; nothing if it was to be taken away only.
-    pub aside: Option<Identity>,
-    /// What stood aside when they began to be put back: what it had replaced, if anything.
-    pub replaced: Option<Identity>,
-    /// SHA-256 of what was extracted, if it is a file.
-    pub sha256: Option<String>,
-    /// Its permissions, or where a link leads.
-    pub mode: u32,
-    /// Where it leads, if it is a link.
-    pub to: Option<Name>,
-}
-
-/// A folder that is made, or gets other permissions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Folder {
-    /// Its name in the tree.
-    pub name: Name,
-    /// The permissions it gets.
-    pub mode: u32,
-    /// Those it had; `None` if it was made.
-    pub before: Option<u32>,
-    /// The time it gets, in seconds and nanoseconds since 1970.
-    pub modified: Option<(i64, u32)>,
-    /// The owner it gets.
-    pub owner: Option<(u32, u32)>,
-}
-
-/// What one extraction does, as it stands beside the files.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Index {
-    /// Version of this format.
-    pub version: u32,
-    /// The run.
-    pub run: String,
-    /// When it began.
-    pub created: DateTime<FixedOffset>,
-    /// The archive.
-    pub backup: Name,
-    /// Its SHA-256.
-    pub sha256: String,
-    /// What of it was wanted, if not all, as JSON.
-    pub selection: Option<String>,
-    /// What was shown.
-    pub changes: Vec<Change>,
-    /// Entries that were the same.
-    pub same: u64,
-    /// Files of the tree that the archive does not hold.
-    pub others: u64,
-    /// Files and links.
-    pub entries: Vec<Entry>,
-    /// Folders.
-    pub folders: Vec<Folder>,
-}
-
-/// Version of the index that this build writes.
-pub const INDEX_VERSION: u32 = 1;
-
-const INDEX: &str = "index.json";
-const FILES: &str = "files";
-
 /// An extraction whose index can be read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kept {
@@ -178,8 +119,7 @@ impl Kept {
         };
         for state in [State::Swapped, State::Swapping, State::Undoing, State::Undone] {
             let at = folder.join(state.name(&base));
-            if let Some(text) = fs::read_text(&at.join(INDEX))? {
-                let index = read_index(&at, &text)?;
+            if let Some(index) = read_index(&at)? {
                 return Ok(Self { dir, at, state, index });
             }
         }
@@ -203,13 +143,14 @@ impl Kept {
 
     /// The first file of the tree that is not, or not any more, what was extracted.
     pub fn first_difference(&self) -> Result<Option<PathBuf>, Failure> {
-        for entry in &self.index.entries {
+        for entry in self.entries()? {
+            let entry = entry?;
             let path = self.dir.join(&entry.name.0);
             let Some(metadata) = look(&path)? else { return Ok(Some(path)) };
             let is_it = match (&entry.to, &entry.sha256) {
                 (Some(to), _) => std::fs::read_link(&path).is_ok_and(|found| found == to.0),
                 (None, Some(sha256)) if metadata.is_file() => {
-                    metadata.mode() & 0o777 == entry.mode && compare::digest(&path)?.to_string() == *sha256
+                    metadata.mode() & 0o777 == entry.mode && compare::digest(&path, entry.holes)? == *sha256
                 }
                 _ => false,
             };
@@ -227,12 +168,6 @@ impl Kept {
     /// What stood aside of an entry when the places began to change.
     fn aside(&self, entry: &Entry) -> Option<Identity> {
         if self.state == State::Undoing { entry.replaced } else { entry.aside }
-    }
-
-    fn write_index(&self) -> Result<(), Failure> {
-        let json = serde_json::to_vec_pretty(&self.index)
-            .map_err(|error| Failure::new(Code::Internal, "cannot write the index").caused_by(error))?;
-        fs::replace(&self.at.join(INDEX), &json, &self.index.run)
     }
 
     /// Passes on to another state.
@@ -257,18 +192,18 @@ impl Kept {
     }
 }
 
-fn read_index(at: &Path, text: &str) -> Result<Index, Failure> {
-    let unreadable = |cause: String| {
-        let at = at.join(INDEX);
-        Failure::new(Code::NotIntact, format!("the index `{}` cannot be understood", at.display()))
-            .caused_by(cause)
-    };
-    let index: Index = serde_json::from_str(text).map_err(|error| unreadable(error.to_string()))?;
-    if index.version > INDEX_VERSION {
-        let cause = format!("it has version {}, this Lifeboat knows {INDEX_VERSION}", index.version);
-        return Err(unreadable(cause).hint("Use a Lifeboat at least as new as the one that wrote it."));
+/// The extraction or rollback in `dir` that is between two places, if there is one. The indices of others are not read.
+pub fn half_done(dir: &Path) -> Result<Option<Kept>, Failure> {
+    for name in names(dir)? {
+        if !matches!(State::of(&name).0, State::Swapping | State::Undoing) {
+            continue;
+        }
+        match Kept::open(&dir.join(KEPT).join(name)) {
+            Err(failure) if failure.code == Code::NotFound => {}
+            kept => return kept.map(Some),
+        }
     }
-    Ok(index)
+    Ok(None)
 }
 
 /// All that is kept in `dir`, oldest first; what a killed run was still staging is not.

@@ -1,30 +1,57 @@
 //! Writing what is to be extracted aside, whole and on stable storage, before anything changes places.
 
+use crate::base::cancel::Cancel;
 use crate::base::failure::{Code, Failure};
 use crate::sys::fs;
-use crate::sys::kept::{Change, Entry, FILES, Folder, How, Identity, Index, Kept, State, discard, look};
-use crate::sys::stream::Digest;
+use crate::sys::kept::durable::Durable;
+use crate::sys::kept::index::{FILES, Filling};
+use crate::sys::kept::{
+    About, Change, Changes, Comparison, Entry, Folder, How, Identity, Kept, Marks, State,
+};
+use crate::sys::kept::{discard, look};
+use crate::sys::spill::Rows;
+use crate::sys::stream::{Digest, Feed, Width, ordered};
 use crate::sys::tree::KEPT;
-use crate::sys::untar::{Item, Name, Sink, What, shown};
+use crate::sys::untar::{Created, Item, Name, Sink, What, Written, shown};
 use rustix::fs::{AtFlags, CWD, Gid, Timespec, Timestamps, Uid};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Items that one thread settles at a time, at most.
+const TOGETHER: usize = 64;
+
+/// Folders whose owners are remembered, at most.
+const REMEMBERED: usize = 10_000;
 
 /// A folder of no meaning that is being filled; dropped before it is whole, it removes itself.
 #[derive(Debug)]
 pub struct Staging {
     dir: PathBuf,
     at: PathBuf,
-    wanted: BTreeSet<PathBuf>,
+    changes: Changes,
+    marks: Marks,
+    /// Whether files get the owner that the archive names.
+    owner: bool,
+    is_root: bool,
     is_whole: bool,
+    durable: Durable,
+    /// Owners of folders of the tree, or of the nearest ones above them.
+    owners: Mutex<BTreeMap<PathBuf, (u32, u32)>>,
 }
 
 impl Staging {
-    /// Makes the folder in the tree at `dir` for action `number` of `run`; the files named in `wanted` will be written.
-    pub fn begin(dir: &Path, run: &str, number: u64, wanted: BTreeSet<PathBuf>) -> Result<Self, Failure> {
+    /// Makes the folder in the tree at `dir` for action `number` of `run`; the files that are not the same by `compared` will
+    /// be written. With `owner` they get the owner that the archive names.
+    pub fn begin(
+        dir: &Path,
+        run: &str,
+        number: u64,
+        compared: &Comparison,
+        owner: bool,
+    ) -> Result<Self, Failure> {
         let kept = dir.join(KEPT);
         fs::create_dir(&kept)?;
         // A run that was resumed counts its actions anew.
@@ -37,12 +64,28 @@ impl Staging {
             free = format!("{base}-{more}");
         }
         let at = kept.join(State::Staging.name(&free));
-        let staging = Self { dir: dir.to_path_buf(), at, wanted, is_whole: false };
-        for folder in [staging.at.clone(), staging.files()] {
+        for folder in [at.clone(), at.join(FILES)] {
             let made = DirBuilder::new().mode(0o700).create(&folder);
             made.map_err(|error| Failure::io("create the folder", &folder, &error))?;
         }
-        Ok(staging)
+        let durable = match Durable::of(&at, usize::try_from(compared.changes.len()).unwrap_or(usize::MAX)) {
+            Ok(durable) => durable,
+            Err(failure) => {
+                let _ = discard(&at);
+                return Err(failure);
+            }
+        };
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            at,
+            changes: compared.changes.clone(),
+            marks: compared.marks.clone(),
+            owner,
+            is_root: fs::is_root(),
+            is_whole: false,
+            durable,
+            owners: Mutex::default(),
+        })
     }
 
     fn files(&self) -> PathBuf {
@@ -57,64 +100,19 @@ impl Staging {
         Ok(path)
     }
 
-    /// Gives what was written its links, permissions, times and owners, and writes the index: all is on stable storage.
+    /// Gives what was written its links, permissions, times and owners, and writes the index: all is on stable storage. `items`
+    /// is what the archive holds.
     ///
     /// # Errors
     /// Whatever could not be written; nothing of it is left then.
-    pub fn complete(mut self, items: &[Item], mut index: Index, owner: bool) -> Result<Kept, Failure> {
-        let changed: BTreeMap<&Path, &Change> =
-            index.changes.iter().map(|change| (change.name.0.as_path(), change)).collect();
-        let root_user = rustix::process::geteuid().is_root();
-        let mut folders = Vec::new();
-        let mut entries = Vec::new();
-        // Second names come last, when their files are there.
-        let is_second = |item: &&Item| matches!(item.what, What::File { first: Some(_), .. });
-        let (second, first): (Vec<&Item>, Vec<&Item>) = items.iter().partition(is_second);
-        for item in first.into_iter().chain(second) {
-            let Some(change) = changed.get(item.name.as_path()) else {
-                // What a folder holds follows it in this order.
-                let next = changed.range(item.name.as_path()..).next();
-                if item.what == What::Folder && next.is_some_and(|(name, _)| name.starts_with(&item.name)) {
-                    folders.push(self.folder(item, None, Some(item.mode))?);
-                }
-                continue;
-            };
-            let user = match item.owner.filter(|_| owner) {
-                Some(told) => Some(told),
-                None if root_user => Some(self.owner_here(&item.name)?),
-                None => None,
-            };
-            match &item.what {
-                What::Folder => {
-                    let before = match change.how {
-                        How::New => None,
-                        How::Mode(before) => Some(before),
-                        _ => Some(item.mode),
-                    };
-                    folders.push(self.folder(item, user.filter(|_| before.is_none()), before)?);
-                }
-                What::File { sha256, first, .. } => {
-                    entries.push(self.file(item, sha256, first.as_deref(), user)?);
-                }
-                What::Link { to } => entries.push(self.link(item, to, user)?),
-            }
-        }
-        // Folders that the archive has no entry of are made as they are needed.
-        let mut known: BTreeSet<PathBuf> = folders.iter().map(|folder| folder.name.0.clone()).collect();
-        for name in changed.keys() {
-            for above in name.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
-                if known.insert(above.to_path_buf()) && look(&self.dir.join(above))?.is_none() {
-                    let owner = if root_user { Some(self.owner_here(above)?) } else { None };
-                    let name = Name(above.to_path_buf());
-                    folders.push(Folder { name, mode: 0o755, before: None, modified: None, owner });
-                }
-            }
-        }
-        folders.sort_by(|a, b| a.name.cmp(&b.name));
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        index.folders = folders;
-        index.entries = entries;
-        sync_below(&self.files())?;
+    pub fn complete(mut self, items: &Rows<Item>, about: About, cancel: &Cancel) -> Result<Kept, Failure> {
+        let mut filling = Filling::new(&self.at, about);
+        self.settle(items, cancel, &mut |settled| match settled {
+            Settled::Folder(folder) => filling.folder(folder),
+            Settled::Entry(entry) => filling.entry(entry),
+        })?;
+        let index = filling.end(&self.changes)?;
+        self.durable.finish(&self.files())?;
         let kept = Kept { dir: self.dir.clone(), at: self.at.clone(), state: State::Staging, index };
         kept.write_index()?;
         fs::sync_dir(&self.at)?;
@@ -126,9 +124,13 @@ impl Staging {
         Ok(Folder {
             name: Name(item.name.clone()),
             // One that only holds what is wanted stays as it is.
-            mode: if item.taken || before.is_none() { item.mode } else { self.mode_here(&item.name)? },
+            mode: if item.taken || before.is_none() {
+                item.attributes.mode
+            } else {
+                self.mode_here(&item.name)?
+            },
             before: if item.taken || before.is_none() { before } else { Some(self.mode_here(&item.name)?) },
-            modified: Some(item.modified),
+            modified: Some(item.attributes.modified),
             owner,
         })
     }
@@ -148,75 +150,260 @@ impl Staging {
         Ok((0, 0))
     }
 
+    /// The owner that what the archive has under that name gets, unless it stays that of the process.
+    fn owner_of(
+        &self,
+        name: &Path,
+        is_new: bool,
+        told: Option<(u32, u32)>,
+    ) -> Result<Option<(u32, u32)>, Failure> {
+        if let Some(told) = told.filter(|_| self.owner) {
+            return Ok(Some(told));
+        }
+        if !self.is_root {
+            return Ok(None);
+        }
+        if !is_new {
+            return self.owner_here(name).map(Some);
+        }
+        let folder = name.parent().unwrap_or(Path::new(""));
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = owners.get(folder) {
+            return Ok(Some(*known));
+        }
+        let owner = self.owner_here(folder)?;
+        if owners.len() >= REMEMBERED {
+            owners.clear();
+        }
+        owners.insert(folder.to_path_buf(), owner);
+        Ok(Some(owner))
+    }
+
+    /// Gives a file that has its content its owner, permissions and time.
+    fn dress(&self, written: &Written<'_>, file: &File, path: &Path) -> Result<(), Failure> {
+        let failed = |error: &std::io::Error| Failure::io("write", path, error);
+        let Written { number, name, attributes: told } = *written;
+        if let Some(owner) = self.owner_of(name, self.marks.is_new(number), told.owner)? {
+            let found = file.metadata().map_err(|error| failed(&error))?;
+            if owner != (found.uid(), found.gid()) {
+                give(path, owner.0, owner.1)?;
+            }
+        }
+        file.set_permissions(Permissions::from_mode(told.mode)).map_err(|error| failed(&error))?;
+        let _ = rustix::fs::futimens(file, &times(told.modified));
+        Ok(())
+    }
+
     fn file(
         &self,
         item: &Item,
-        sha256: &Digest,
+        change: &Change,
+        (sha256, holes): (&Digest, bool),
         first: Option<&Path>,
-        owner: Option<(u32, u32)>,
     ) -> Result<Entry, Failure> {
-        let path = self.place(&item.name)?;
+        let path = self.files().join(&item.name);
         let failed = |error: &std::io::Error| Failure::io("write", &path, error);
-        match first {
-            Some(first) => {
+        match (first, &self.durable) {
+            (Some(first), _) => {
+                self.place(&item.name)?;
                 std::fs::hard_link(self.files().join(first), &path).map_err(|error| failed(&error))?;
             }
-            None => {
+            (None, Durable::Each) => {
                 let file = File::open(&path).map_err(|error| failed(&error))?;
-                if let Some((user, group)) = owner {
-                    give(&path, user, group)?;
-                }
-                file.set_permissions(Permissions::from_mode(item.mode)).map_err(|error| failed(&error))?;
-                set_time(&path, item.modified);
+                let Item { number, name, attributes, .. } = item;
+                self.dress(&Written { number: *number, name, attributes }, &file, &path)?;
                 file.sync_all().map_err(|error| failed(&error))?;
             }
+            // It was given all when it was written.
+            (None, Durable::Whole(_)) => {}
         }
-        self.entry(item, &path, Some(sha256.to_string()), None)
+        self.entry(item, change, &path, Some(*sha256), holes, None)
     }
 
-    fn link(&self, item: &Item, to: &Path, owner: Option<(u32, u32)>) -> Result<Entry, Failure> {
+    fn link(&self, item: &Item, change: &Change, to: &Path) -> Result<Entry, Failure> {
         let path = self.place(&item.name)?;
         symlink(to, &path).map_err(|error| taken_or(&path, &item.name, &error))?;
-        if let Some((user, group)) = owner {
+        if let Some((user, group)) = self.owner_of(&item.name, change.is_new(), item.attributes.owner)? {
             give(&path, user, group)?;
         }
-        set_time(&path, item.modified);
-        self.entry(item, &path, None, Some(Name(to.to_path_buf())))
+        set_time(&path, item.attributes.modified);
+        self.entry(item, change, &path, None, false, Some(Name(to.to_path_buf())))
     }
 
     fn entry(
         &self,
         item: &Item,
+        change: &Change,
         path: &Path,
-        sha256: Option<String>,
+        sha256: Option<Digest>,
+        holes: bool,
         to: Option<Name>,
     ) -> Result<Entry, Failure> {
         let identity = |path: &Path| Ok::<_, Failure>(look(path)?.map(|metadata| Identity::of(&metadata)));
-        let (aside, replaced) = (identity(path)?, identity(&self.dir.join(&item.name))?);
-        Ok(Entry { name: Name(item.name.clone()), aside, replaced, sha256, mode: item.mode, to })
+        let replaced = if change.is_new() { None } else { identity(&self.dir.join(&item.name))? };
+        let (name, mode) = (Name(item.name.clone()), item.attributes.mode);
+        Ok(Entry { name, aside: identity(path)?, replaced, sha256, holes, mode, to })
+    }
+
+    /// Settles all items that are not the same, and the folders that they lie in, by several threads; they come by name.
+    fn settle(
+        &self,
+        items: &Rows<Item>,
+        cancel: &Cancel,
+        settled: &mut dyn FnMut(Settled) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let threads = self.durable.threads();
+        let changes = usize::try_from(self.changes.len()).unwrap_or(usize::MAX);
+        let width = Width { threads: threads.min(changes), cancel };
+        let together = changes.div_ceil(threads).clamp(1, TOGETHER);
+        ordered(
+            &width,
+            |feed| {
+                let mut jobs = Jobs { feed, together, some: Vec::new() };
+                self.send(items, &mut jobs)?;
+                jobs.feed.send(jobs.some)
+            },
+            || |some: Vec<Job>| some.iter().map(|job| self.one(job)).collect(),
+            |some: Vec<Settled>| some.into_iter().try_for_each(&mut *settled),
+        )
+    }
+
+    /// Finds what is to be settled.
+    fn send(&self, items: &Rows<Item>, jobs: &mut Jobs<'_, '_>) -> Result<(), Failure> {
+        let mut changes = self.changes.iter();
+        let mut next = changes.next().transpose()?;
+        // The folders above the item that came last, itself if it is one, but for those that need not be made.
+        let mut above: Vec<PathBuf> = Vec::new();
+        for item in items.iter() {
+            let item = item?;
+            let Some(change) = next.as_ref() else { break };
+            while above.last().is_some_and(|folder| !item.name.starts_with(folder)) {
+                above.pop();
+            }
+            let is_folder = item.what == What::Folder;
+            if change.name.0 == item.name {
+                let mut folders: Vec<&Path> = item.name.ancestors().skip(1).collect();
+                folders.pop();
+                for folder in folders.iter().rev() {
+                    // Folders that the archive has no entry of are made as they are needed.
+                    if !above.iter().any(|known| known == folder) && look(&self.dir.join(folder))?.is_none() {
+                        jobs.send(Job::Between(folder.to_path_buf()))?;
+                    }
+                }
+                above = folders.into_iter().rev().map(Path::to_path_buf).collect();
+                above.extend(is_folder.then(|| item.name.clone()));
+                let change = std::mem::replace(&mut next, changes.next().transpose()?);
+                jobs.send(Job::Item(item, change))?;
+            } else if is_folder {
+                above.push(item.name.clone());
+                // What a folder holds follows it in this order.
+                if change.name.0.starts_with(&item.name) {
+                    jobs.send(Job::Item(item, None))?;
+                }
+            }
+        }
+        match next {
+            None => Ok(()),
+            Some(change) => Err(Failure::new(
+                Code::Internal,
+                format!("`{}` is to be extracted, and not in the archive", shown(&change.name.0)),
+            )),
+        }
+    }
+
+    fn one(&self, job: &Job) -> Result<Settled, Failure> {
+        let (item, change) = match job {
+            Job::Between(name) => {
+                let owner = if self.is_root { Some(self.owner_here(name)?) } else { None };
+                let name = Name(name.clone());
+                return Ok(Settled::Folder(Folder {
+                    name,
+                    mode: 0o755,
+                    before: None,
+                    modified: None,
+                    owner,
+                }));
+            }
+            Job::Item(item, None) => {
+                return Ok(Settled::Folder(self.folder(item, None, Some(item.attributes.mode))?));
+            }
+            Job::Item(item, Some(change)) => (item, change),
+        };
+        Ok(match &item.what {
+            What::Folder => {
+                let before = match change.how {
+                    How::New => None,
+                    How::Mode(before) => Some(before),
+                    _ => Some(item.attributes.mode),
+                };
+                let owner = match before {
+                    None => self.owner_of(&item.name, change.is_new(), item.attributes.owner)?,
+                    Some(_) => None,
+                };
+                Settled::Folder(self.folder(item, owner, before)?)
+            }
+            What::File { sha256, holes, first, .. } => {
+                Settled::Entry(self.file(item, change, (sha256, *holes), first.as_deref())?)
+            }
+            What::Link { to } => Settled::Entry(self.link(item, change, to)?),
+        })
     }
 }
 
+/// What is yet to be settled.
+enum Job {
+    /// An entry of the archive, and how it differs unless only something in it does.
+    Item(Item, Option<Change>),
+    /// A folder that the archive has no entry of.
+    Between(PathBuf),
+}
+
+/// Sends jobs, several at a time.
+struct Jobs<'a, 'c> {
+    feed: &'a Feed<'c, Vec<Job>, Vec<Settled>>,
+    together: usize,
+    some: Vec<Job>,
+}
+
+impl Jobs<'_, '_> {
+    fn send(&mut self, job: Job) -> Result<(), Failure> {
+        self.some.push(job);
+        if self.some.len() < self.together {
+            return Ok(());
+        }
+        self.feed.send(std::mem::take(&mut self.some))
+    }
+}
+
+enum Settled {
+    Folder(Folder),
+    Entry(Entry),
+}
+
 impl Sink for Staging {
-    fn wants(&self, name: &Path) -> bool {
-        self.wanted.contains(name)
+    fn wants(&self, number: u64) -> bool {
+        self.marks.is_changed(number)
     }
 
-    fn write(&mut self, name: &Path, content: &mut dyn Read) -> Result<(), Failure> {
-        let path = self.place(name)?;
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let mut file = file.map_err(|error| taken_or(&path, name, &error))?;
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            let n = match content.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(n) => n,
-                Err(error) => {
-                    return Err(Failure::new(Code::NotIntact, format!("`{}` cannot be read", shown(name)))
-                        .caused_by(error));
-                }
-            };
-            file.write_all(&buffer[..n]).map_err(|error| Failure::io("write", &path, &error))?;
+    fn create(&self, name: &Path) -> Result<Created, Failure> {
+        let path = self.files().join(name);
+        let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = match create() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.place(name)?;
+                create()
+            }
+            file => file,
+        };
+        let file = file.map_err(|error| taken_or(&path, name, &error))?;
+        Ok(Created { file, path })
+    }
+
+    fn end(&self, file: &Written<'_>, created: &Created) -> Result<(), Failure> {
+        // One that is synced by itself gets all just before that, by as many threads as can wait for the disk.
+        match &self.durable {
+            Durable::Whole(_) => self.dress(file, &created.file, &created.path),
+            Durable::Each => Ok(()),
         }
     }
 }
@@ -254,22 +441,12 @@ pub(super) fn give(path: &Path, user: u32, group: u32) -> Result<(), Failure> {
         .map_err(|error| Failure::io("set the owner of", path, &error.into()))
 }
 
-/// Sets the time of a file, folder or link. One that the file system cannot hold is no reason to fail.
-pub(super) fn set_time(path: &Path, (seconds, nanos): (i64, u32)) {
-    let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
-    let times = Timestamps { last_access: time, last_modification: time };
-    let _ = rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
+/// Sets the time of a folder or link. One that the file system cannot hold is no reason to fail.
+pub(super) fn set_time(path: &Path, modified: (i64, u32)) {
+    let _ = rustix::fs::utimensat(CWD, path, &times(modified), AtFlags::SYMLINK_NOFOLLOW);
 }
 
-/// Makes the names in all folders below durable.
-fn sync_below(dir: &Path) -> Result<(), Failure> {
-    for entry in walkdir::WalkDir::new(dir) {
-        let entry =
-            entry.map_err(|error| Failure::new(Code::Io, "cannot list what was staged").caused_by(error))?;
-        if entry.file_type().is_dir() {
-            let synced = File::open(entry.path()).and_then(|dir| dir.sync_all());
-            synced.map_err(|error| Failure::io("write", entry.path(), &error))?;
-        }
-    }
-    Ok(())
+fn times((seconds, nanos): (i64, u32)) -> Timestamps {
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
+    Timestamps { last_access: time, last_modification: time }
 }

@@ -1,21 +1,25 @@
-//! Changing places: what stands aside and what stands in the tree, one file after the other, each in one step.
+//! Changing places: what stands aside and what stands in the tree, one file after the other, each in one step; folders that
+//! are made with all that is in them.
 
 use crate::base::failure::Failure;
+use crate::sys::kept::durable::Durable;
 use crate::sys::kept::stage::{give, set_time};
+use crate::sys::kept::whole::{Inside, Known, exchange, topmost};
 use crate::sys::kept::{Entry, Folder, Identity, Kept, State, look};
 use crate::sys::untar::shown;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat_with};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where the file of an entry stands for one step, where the file system cannot exchange two in one.
-fn between(number: usize) -> String {
-    format!("between-{number}")
-}
+/// Begins the name under which the file of an entry stands for one step, where the file system cannot exchange two in one.
+const BETWEEN: &str = "between-";
+
+/// Folders that are counted, and that are synced without looking whether they come again.
+const TOGETHER: usize = 4096;
 
 /// Puts what was staged, or was rolled back, into the tree. After a failure the tree is as it was before, or the failure
 /// says that it is not.
@@ -45,19 +49,13 @@ pub fn revert(kept: &mut Kept) -> Result<(), Failure> {
 fn begin(kept: &mut Kept, state: State) -> Result<(), Failure> {
     if kept.state != State::Staging {
         let files = kept.files();
-        let before = kept.index.entries.clone();
-        for entry in &mut kept.index.entries {
-            let aside = look(&files.join(&entry.name.0))?.map(|metadata| Identity::of(&metadata));
-            if state == State::Undoing {
-                entry.replaced = aside;
-            } else {
-                entry.aside = aside;
-            }
-        }
         // It is as foreseen, unless somebody has changed files in the tree since.
-        if kept.index.entries != before {
-            kept.write_index()?;
-        }
+        kept.update(&mut |entry| {
+            let aside = look(&files.join(&entry.name.0))?.map(|metadata| Identity::of(&metadata));
+            let noted = if state == State::Undoing { &mut entry.replaced } else { &mut entry.aside };
+            *noted = aside;
+            Ok(())
+        })?;
     }
     kept.become_state(state)
 }
@@ -89,9 +87,10 @@ fn complete(kept: &mut Kept) -> Result<(), Failure> {
     }
 }
 
-struct Places {
-    root: OwnedFd,
-    files: OwnedFd,
+/// The folders between which files change places.
+pub(super) struct Places {
+    pub(super) root: OwnedFd,
+    pub(super) files: OwnedFd,
     at: OwnedFd,
 }
 
@@ -100,28 +99,107 @@ fn opened(dir: &Path) -> Result<OwnedFd, Failure> {
     rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| Failure::io("open", dir, &error.into()))
 }
 
+/// The folder that was opened last: of many entries that follow each other, it holds them all.
+struct Last<'a> {
+    root: &'a OwnedFd,
+    folder: Option<(PathBuf, OwnedFd)>,
+}
+
+impl<'a> Last<'a> {
+    fn of(root: &'a OwnedFd) -> Self {
+        Self { root, folder: None }
+    }
+
+    /// As [`below`].
+    fn below<'n>(&mut self, name: &'n Path) -> io::Result<(&OwnedFd, &'n OsStr)> {
+        let folder = name.parent().unwrap_or(Path::new(""));
+        let last = name.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        if self.folder.as_ref().is_none_or(|(opened, _)| opened != folder) {
+            self.folder = Some((folder.to_path_buf(), below(self.root, name)?.0));
+        }
+        let (_, opened) = self.folder.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        Ok((opened, last))
+    }
+}
+
 impl Places {
-    fn open(kept: &Kept) -> Result<Self, Failure> {
+    pub(super) fn open(kept: &Kept) -> Result<Self, Failure> {
         Ok(Self { root: opened(&kept.dir)?, files: opened(&kept.files())?, at: opened(&kept.at)? })
     }
 
     /// Brings every entry to the side that `moved` says; `to_new` tells whether the tree then has what was extracted.
     fn all(&self, kept: &Kept, moved: bool, to_new: bool) -> Result<(), Failure> {
+        // Opened before anything changes, so that it tells every error since.
+        let durable = Durable::of(&kept.dir, touched(kept)?)?;
         if to_new {
-            kept.index.folders.iter().try_for_each(|folder| self.make(kept, folder))?;
+            kept.folders()?.try_for_each(|folder| self.make(kept, &folder?))?;
         }
-        for (number, entry) in kept.index.entries.iter().enumerate() {
-            self.one(kept, entry, &between(number), moved).map_err(|error| {
-                Failure::io("replace", &kept.dir.join(&entry.name.0), &error).hint(
-                    "Nothing was replaced. A file that is mounted by itself, or marked as immutable, cannot be replaced.",
-                )
-            })?;
+        let cannot = |name: &Path, error: &io::Error| {
+            Failure::io("replace", &kept.dir.join(name), error).hint(
+                "Nothing was replaced. A file that is mounted by itself, or marked as immutable, cannot be replaced.",
+            )
+        };
+        let mut whole = Vec::new();
+        let mut known = None;
+        for folder in topmost(kept.folders()?) {
+            let folder = folder?;
+            let known = match &mut known {
+                Some(known) => known,
+                none => none.insert(Known::of(kept, to_new)?),
+            };
+            let exchanged = exchange(self, kept, known, &folder, to_new);
+            whole.push(exchanged.map_err(|error| cannot(&folder.name.0, &error))?);
         }
-        // What is below a folder changes its time, and it may be that nothing can be written in it afterwards.
-        for folder in kept.index.folders.iter().rev() {
-            self.settle(kept, folder, to_new)?;
+        drop(known);
+        let between = self.between(kept)?;
+        let (mut aside, mut tree) = (Last::of(&self.files), Last::of(&self.root));
+        let mut inside = Inside::of(kept, &whole)?;
+        for (number, entry) in kept.entries()?.enumerate() {
+            let entry = entry?;
+            if inside.has(&entry.name.0)? {
+                continue;
+            }
+            let step = Step { kept, entry: &entry, between: format!("{BETWEEN}{number}"), moved };
+            let was_between = between.contains(OsStr::new(&step.between));
+            let done = self.one(&step, was_between, &mut aside, &mut tree);
+            done.map_err(|error| cannot(&entry.name.0, &error))?;
         }
-        self.sync(kept)
+        if to_new && whole.contains(&true) {
+            // One that was staged need not have those that nothing is in.
+            let mut inside = Inside::of(kept, &whole)?;
+            for folder in kept.folders()? {
+                let folder = folder?;
+                if inside.has(&folder.name.0)? {
+                    self.make(kept, &folder)?;
+                }
+            }
+        }
+        // What is below a folder changes its time, and it may be that nothing can be written in it afterwards. So one comes
+        // behind all that are in it.
+        let mut open: Vec<Folder> = Vec::new();
+        for folder in kept.folders()? {
+            let folder = folder?;
+            while let Some(done) = open.pop_if(|open| !folder.name.0.starts_with(&open.name.0)) {
+                self.settle(kept, &done, to_new)?;
+            }
+            open.push(folder);
+        }
+        open.iter().rev().try_for_each(|folder| self.settle(kept, folder, to_new))?;
+        match durable {
+            Durable::Each => sync(kept),
+            whole @ Durable::Whole(_) => whole.finish(&kept.dir),
+        }
+    }
+
+    /// Names under which a killed run left files between two places.
+    fn between(&self, kept: &Kept) -> Result<BTreeSet<OsString>, Failure> {
+        let failed = |error: io::Error| Failure::io("list", &kept.at, &error);
+        let mut found = BTreeSet::new();
+        for entry in std::fs::read_dir(&kept.at).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            found.extend(name.as_encoded_bytes().starts_with(BETWEEN.as_bytes()).then_some(name));
+        }
+        Ok(found)
     }
 
     fn make(&self, kept: &Kept, folder: &Folder) -> Result<(), Failure> {
@@ -165,29 +243,39 @@ impl Places {
         Ok(())
     }
 
-    fn one(&self, kept: &Kept, entry: &Entry, between: &str, moved: bool) -> io::Result<()> {
-        let (aside, name) = below(&self.files, &entry.name.0)?;
-        self.clear_between(between, &aside, name)?;
-        let here = identity(&aside, name)?;
+    fn one(
+        &self,
+        step: &Step<'_>,
+        was_between: bool,
+        inside: &mut Last<'_>,
+        outside: &mut Last<'_>,
+    ) -> io::Result<()> {
+        let Step { kept, entry, between, moved } = step;
+        let name = entry.name.0.as_path();
+        let (aside, last) = inside.below(name)?;
+        if was_between {
+            self.clear_between(between, aside, last)?;
+        }
+        let here = identity(aside, last)?;
         let has_moved = here != kept.aside(entry);
-        if has_moved == moved {
+        if has_moved == *moved {
             return Ok(());
         }
-        let (tree, live) = match below(&self.root, &entry.name.0) {
+        let tree = match outside.below(name) {
             // Somebody has removed its folder.
             Err(error) if error.kind() == io::ErrorKind::NotFound && here.is_none() => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = kept.dir.join(entry.name.0.parent().unwrap_or(Path::new("")));
+                let folder = kept.dir.join(name.parent().unwrap_or(Path::new("")));
                 std::fs::create_dir_all(&folder)?;
-                below(&self.root, &entry.name.0)?
+                outside.below(name)?.0
             }
-            found => found?,
+            found => found?.0,
         };
-        tracing::debug!(file = %shown(&kept.dir.join(&entry.name.0)), "changes places");
-        match (here.is_some(), identity(&tree, live)?.is_some()) {
-            (true, true) => self.exchange(between, (&aside, name), (&tree, live)),
-            (true, false) => renamed(&aside, name, &tree, live),
-            (false, true) => renamed(&tree, live, &aside, name),
+        tracing::debug!(file = %shown(&kept.dir.join(name)), "changes places");
+        match (here.is_some(), identity(tree, last)?.is_some()) {
+            (true, true) => self.exchange(between, (aside, last), (tree, last)),
+            (true, false) => renamed(aside, last, tree, last),
+            (false, true) => renamed(tree, last, aside, last),
             (false, false) => Ok(()),
         }
     }
@@ -235,28 +323,63 @@ impl Places {
         }
         Ok(rustix::fs::unlinkat(&self.at, between, AtFlags::empty())?)
     }
+}
 
-    /// Makes the names in every folder that was touched durable.
-    fn sync(&self, kept: &Kept) -> Result<(), Failure> {
-        let folders: BTreeSet<&Path> =
-            kept.index.entries.iter().filter_map(|entry| entry.name.0.parent()).collect();
-        let made = kept.index.folders.iter().filter_map(|folder| folder.name.0.parent());
-        for folder in folders.into_iter().chain(made) {
-            for base in [kept.dir.clone(), kept.files()] {
-                let at: PathBuf = base.join(folder);
-                match std::fs::File::open(&at).and_then(|dir| dir.sync_all()) {
-                    Ok(()) => {}
-                    // A folder that was removed has nothing to sync; one that may not be read is synced by the system.
-                    Err(error)
-                        if matches!(
-                            error.kind(),
-                            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
-                        ) => {}
-                    Err(error) => return Err(Failure::io("write", &at, &error)),
-                }
-            }
+/// One entry on its way to the side that `moved` says.
+struct Step<'a> {
+    kept: &'a Kept,
+    entry: &'a Entry,
+    between: String,
+    moved: bool,
+}
+
+/// Shows the folders in which names change to `look`, some of them more than once, until that says that it has enough.
+fn each_touched(kept: &Kept, look: &mut dyn FnMut(&Path) -> Result<bool, Failure>) -> Result<(), Failure> {
+    let entries = kept.entries()?.map(|entry| entry.map(|entry| entry.name));
+    let folders = kept.folders()?.map(|folder| folder.map(|folder| folder.name));
+    let mut last: Option<PathBuf> = None;
+    for name in entries.chain(folders) {
+        let name = name?.0;
+        let Some(folder) = name.parent().filter(|folder| last.as_deref() != Some(folder)) else { continue };
+        if !look(folder)? {
+            return Ok(());
         }
-        Ok(())
+        last = Some(folder.to_path_buf());
+    }
+    Ok(())
+}
+
+/// In how many folders names change, in the tree and aside; of very many not all are counted.
+fn touched(kept: &Kept) -> Result<usize, Failure> {
+    let mut folders = BTreeSet::new();
+    each_touched(kept, &mut |folder| {
+        folders.insert(folder.to_path_buf());
+        Ok(folders.len() < TOGETHER)
+    })?;
+    Ok(2 * folders.len())
+}
+
+/// Makes the names in all folders durable in which names have changed.
+fn sync(kept: &Kept) -> Result<(), Failure> {
+    let mut folders = BTreeSet::new();
+    each_touched(kept, &mut |folder| {
+        folders.extend([kept.dir.join(folder), kept.files().join(folder)]);
+        if folders.len() >= TOGETHER {
+            std::mem::take(&mut folders).iter().try_for_each(|at| sync_one(at))?;
+        }
+        Ok(true)
+    })?;
+    folders.iter().try_for_each(|at| sync_one(at))
+}
+
+fn sync_one(at: &Path) -> Result<(), Failure> {
+    match std::fs::File::open(at).and_then(|dir| dir.sync_all()) {
+        Ok(()) => Ok(()),
+        // A folder that was removed has nothing to sync; one that may not be read is synced by the system.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            Ok(())
+        }
+        Err(error) => Err(Failure::io("write", at, &error)),
     }
 }
 
@@ -283,7 +406,7 @@ fn identity(dir: &OwnedFd, name: &OsStr) -> io::Result<Option<Identity>> {
 }
 
 /// The folder that holds `name`, and the name in it. No link is followed on the way, whoever has put one there.
-fn below<'a>(root: &OwnedFd, name: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+pub(super) fn below<'a>(root: &OwnedFd, name: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut dir = openat(root, ".", flags, Mode::empty())?;
     for part in name.parent().into_iter().flat_map(Path::components) {

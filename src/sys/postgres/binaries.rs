@@ -136,6 +136,10 @@ impl Search<'_> {
         let mut best: Option<(PathBuf, Version)> = None;
         let mut broken = None;
         for path in self.all("pg_dump")? {
+            // It would run one of those that were asked already, after Perl has started.
+            if is_wrapper(&path) && best.as_ref().is_some_and(|(_, version)| version.major() == server) {
+                continue;
+            }
             match version_of(&path) {
                 Ok(version)
                     if best.as_ref().is_none_or(|(_, b)| fitness(*b, server) < fitness(version, server)) =>
@@ -353,6 +357,29 @@ mod tests {
         let env = |name: &str| (name == "PATH").then(|| path.clone());
         assert_eq!(machine.found("psql", &env).unwrap(), ["usr/lib/postgresql/15/bin/psql", "usr/bin/psql"]);
         assert_eq!(machine.found("pg_dump", &env).unwrap(), ["usr/bin/pg_dump"]);
+    }
+
+    #[test]
+    fn the_wrapper_of_debian_is_asked_only_if_it_may_know_a_better_one() {
+        let machine = Machine::with(&["usr/share/pg_wrapper", "usr/lib/postgresql/15/bin/pg_dump"]);
+        std::fs::create_dir_all(machine.path("usr/bin")).unwrap();
+        symlink("../share/pg_wrapper", machine.path("usr/bin/pg_dump")).unwrap();
+        let path = machine.path("usr/bin").display().to_string();
+        let env = |name: &str| (name == "PATH").then(|| path.clone());
+        let search = Search { env: &env, root: machine.0.path() };
+        for (server, asked) in [
+            (15, vec!["usr/lib/postgresql/15/bin/pg_dump"]),
+            (14, vec!["usr/lib/postgresql/15/bin/pg_dump", "usr/bin/pg_dump"]),
+        ] {
+            let seen = std::cell::RefCell::new(Vec::new());
+            let version = |path: &Path| {
+                seen.borrow_mut().push(path.to_owned());
+                Ok(Version::parse("pg_dump (PostgreSQL) 15.3").unwrap())
+            };
+            search.pg_dump(server, version).unwrap();
+            let asked: Vec<PathBuf> = asked.iter().map(|path| machine.path(path)).collect();
+            assert_eq!(seen.into_inner(), asked, "for a server of version {server}");
+        }
     }
 
     #[test]

@@ -127,10 +127,16 @@ fn shared(session: &Session, name: &str) -> Result<DatabaseProperties, Failure> 
 }
 
 /// Options of the session, as in `PGOPTIONS`, with which `pg_dump` writes the same text as our own sessions read:
-/// time zone and the database's own `lc_monetary`. All else `pg_dump` pins itself.
+/// time zone and the database's own `lc_monetary`. All else `pg_dump` pins itself, but a time limit only after it has asked
+/// for some things. Messages are in English where the role may
+/// choose, for they tell what a dump failed of.
 pub fn dump_options(session: &Session) -> Result<String, Failure> {
     let row = session.one("SELECT current_setting('lc_monetary')")?;
-    Ok(format!("-c TimeZone=UTC -c lc_monetary={}", option_value(&text(&row, 0))))
+    let messages = if session.is_superuser() { " -c lc_messages=C" } else { "" };
+    Ok(format!(
+        "-c statement_timeout=0 -c TimeZone=UTC -c lc_monetary={}{messages}",
+        option_value(&text(&row, 0))
+    ))
 }
 
 /// A value inside `PGOPTIONS`, where blanks part options and a backslash takes what follows as it is.

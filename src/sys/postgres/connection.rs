@@ -3,43 +3,26 @@
 use crate::base::failure::{Code, Failure};
 use crate::base::units;
 use crate::sys::host::Host;
+use crate::sys::postgres::login::{Tls, config_of, log_in};
 use crate::sys::postgres::refusal;
 use crate::sys::postgres::settings::{Settings, SslMode};
 use crate::sys::postgres::tls;
 use crate::sys::postgres::trouble::DISK_FULL;
 use crate::sys::postgres::version::Version;
+use crate::sys::postgres::wire::Wire;
 use futures_util::StreamExt as _;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
-use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, config};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage, config};
 
 /// How much longer than the server's own time limit the answer is waited for, before the server counts as hung.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How long asking the server to stop a query may take.
 const CANCEL_LIMIT: Duration = Duration::from_secs(2);
-
-/// What every session sets, whatever database and role say, as far as the server knows the setting.
-///
-/// Time limits of a role must not cut a backup, a lock is waited for as long as `pg_dump` waits, text must mean the same
-/// in every session, rows must not be hidden by policies in silence, and views must not run code while tables are read
-/// (CVE-2024-7348). `lc_monetary` is pinned to the database's own value, since text of `money` depends on it.
-const PINS: &str = "\
-SET search_path = '';
-SELECT set_config(s.name, p.value, false) FROM (VALUES
-  ('lock_timeout', '60000'), ('idle_in_transaction_session_timeout', '0'),
-  ('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'),
-  ('extra_float_digits', '3'), ('TimeZone', 'UTC'), ('bytea_output', 'hex'), ('standard_conforming_strings', 'on'),
-  ('row_security', 'off'), ('synchronize_seqscans', 'off'),
-  ('restrict_nonsystem_relation_kind', 'view, foreign-table'),
-  ('lc_monetary', (SELECT substr(c, 13) FROM pg_db_role_setting r, unnest(r.setconfig) c WHERE r.setrole = 0
-     AND r.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
-     AND left(c, 12) = 'lc_monetary='))
-) p(name, value) JOIN pg_settings s ON lower(s.name) = lower(p.name) WHERE p.value IS NOT NULL";
 
 /// Text results: the names of the columns, and rows of values, `None` for null.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,27 +33,20 @@ pub struct Rows {
     pub rows: Vec<Vec<Option<String>>>,
 }
 
-enum Tls {
-    Never,
-    Rustls(MakeRustlsConnect),
-}
-
 /// A session with a server, pinned so that text means the same everywhere.
 pub struct Session {
     host: Arc<Host>,
     settings: Settings,
     client: Client,
+    /// Ends behind the client, whose end makes it say farewell.
+    wire: Wire,
     tls: Tls,
-    broken: Broken,
     version: Version,
     version_text: String,
     superuser: bool,
     limit: Mutex<Option<Duration>>,
     to_the_end: AtomicBool,
 }
-
-/// What ended the connection, if the server said so before it hung up.
-type Broken = Arc<Mutex<Option<String>>>;
 
 /// Connects and pins the session. The password becomes known to the masker first.
 ///
@@ -184,20 +160,21 @@ fn attempt(
         _ => Tls::Rustls(tls::connector(settings)?),
     };
     let config = config_of(settings, mode);
-    let connecting = log_in(&config, &tls);
+    let wire = Wire::new()?;
+    let connecting = log_in(&config, &tls, &wire);
     let result = match settings.connect_timeout {
-        None => host.wait(connecting)?,
-        Some(limit) => match host.wait(async { tokio::time::timeout(limit, connecting).await })? {
+        None => wire.wait(host, connecting)?,
+        Some(limit) => match wire.wait(host, async { tokio::time::timeout(limit, connecting).await })? {
             Ok(result) => result,
             Err(_) => return Err(refusal::too_slow(settings, limit)),
         },
     };
-    Ok(result.map(|(client, broken, greeting)| Session {
+    Ok(result.map(|(client, greeting)| Session {
         host: host.clone(),
         settings: settings.clone(),
         client,
+        wire,
         tls,
-        broken,
         version: Version::from_number(greeting.number),
         version_text: greeting.version,
         superuser: greeting.superuser,
@@ -211,79 +188,6 @@ fn is_about_encryption(error: &Error) -> bool {
     match error.code() {
         Some(code) => *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
         None => error.to_string().starts_with("error performing TLS handshake"),
-    }
-}
-
-fn config_of(settings: &Settings, mode: config::SslMode) -> Config {
-    let mut config = Config::new();
-    config
-        .host(&settings.host)
-        .port(settings.port)
-        .dbname(&settings.database)
-        .user(&settings.user)
-        .application_name("lifeboat")
-        .ssl_mode(mode)
-        .keepalives_idle(Duration::from_secs(60));
-    if let Some(address) = settings.hostaddr {
-        config.hostaddr(address);
-    }
-    if let Some(password) = &settings.password {
-        config.password(password.expose());
-    }
-    if let Some(options) = &settings.options {
-        config.options(options);
-    }
-    match settings.channel_binding.as_deref() {
-        Some("disable") => config.channel_binding(config::ChannelBinding::Disable),
-        Some("require") => config.channel_binding(config::ChannelBinding::Require),
-        _ => &mut config,
-    };
-    config
-}
-
-struct Greeting {
-    number: u32,
-    version: String,
-    superuser: bool,
-}
-
-async fn log_in(config: &Config, tls: &Tls) -> Result<(Client, Broken, Greeting), Error> {
-    let broken = Broken::default();
-    let client = match tls {
-        Tls::Never => {
-            let (client, connection) = config.connect(NoTls).await?;
-            tokio::spawn(attend(connection, broken.clone()));
-            client
-        }
-        Tls::Rustls(connector) => {
-            let (client, connection) = config.connect(connector.clone()).await?;
-            tokio::spawn(attend(connection, broken.clone()));
-            client
-        }
-    };
-    // On its own, for a role's time limit may be too short for the rest.
-    client.batch_execute("SET statement_timeout = 0").await?;
-    client.batch_execute(PINS).await?;
-    let row = client
-        .query_one(
-            "SELECT current_setting('server_version'), current_setting('server_version_num')::int, \
-             current_setting('is_superuser') = 'on'",
-            &[],
-        )
-        .await?;
-    let number: i32 = row.try_get(1)?;
-    let greeting = Greeting {
-        number: u32::try_from(number).unwrap_or_default(),
-        version: row.try_get(0)?,
-        superuser: row.try_get(2)?,
-    };
-    Ok((client, broken, greeting))
-}
-
-/// Moves bytes for as long as the connection lasts, and keeps the server's last words.
-async fn attend(connection: impl Future<Output = Result<(), Error>>, broken: Broken) {
-    if let Err(error) = connection.await {
-        *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal::innermost(&error));
     }
 }
 
@@ -391,13 +295,13 @@ impl Session {
         let limit = *self.limit.lock().unwrap_or_else(PoisonError::into_inner);
         let began = self.host.clock().instant();
         let waited = match limit {
-            None => self.host.wait(answer).map(Ok),
+            None => self.wire.wait(&self.host, answer).map(Ok),
             Some(limit) => {
                 let bounded = async { tokio::time::timeout(limit + GRACE, answer).await };
                 if self.to_the_end.load(Ordering::Relaxed) {
-                    self.host.wait_to_the_end(bounded)
+                    self.wire.wait_to_the_end(bounded)
                 } else {
-                    self.host.wait(bounded)
+                    self.wire.wait(&self.host, bounded)
                 }
             }
         };
@@ -406,11 +310,11 @@ impl Session {
             Ok(Ok(Ok(answer))) => Ok(answer),
             Ok(Ok(Err(error))) => Err(self.failed(asked, &error, slow)),
             Ok(Err(_)) => {
-                self.cancel();
+                self.interrupt();
                 Err(self.too_slow(limit.unwrap_or_default()))
             }
             Err(cancelled) => {
-                self.cancel();
+                self.interrupt();
                 Err(cancelled)
             }
         }
@@ -422,7 +326,7 @@ impl Session {
 
     /// Asks the server to stop what this session runs. The host's waits are over when a run is cancelled, so this one
     /// has a short-lived runtime of its own. Nothing depends on its success: the server notices later by itself.
-    fn cancel(&self) {
+    pub(super) fn interrupt(&self) {
         let token = self.client.cancel_token();
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         let _ = runtime.block_on(async {
@@ -450,7 +354,7 @@ impl Session {
             return said(Failure::new(Code::Query, message), asked, refusal);
         }
         if error.is_closed() || self.client.is_closed() {
-            let words = self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let words = self.wire.last_words();
             // Whether the end of the connection is noticed as such or by its silence is a matter of microseconds.
             let words = words.filter(|words| words != "connection closed");
             return Failure::new(Code::Connect, format!("the connection to `{}` broke", self.settings))

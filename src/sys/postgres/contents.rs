@@ -79,6 +79,18 @@ impl Contents {
         }
     }
 
+    /// Takes whole rows of the table whose data is being read, in place of their segment.
+    pub fn skip_rows(&mut self, rows: &Fingerprint) {
+        if let Some((_, hasher)) = &mut self.current {
+            hasher.skip(rows);
+        }
+    }
+
+    /// Adds rows that were not seen as segments.
+    pub fn add(&mut self, table: &str, rows: &Fingerprint) {
+        self.tables.entry(table.to_owned()).or_default().merge(rows);
+    }
+
     /// The tables with data, in the order of their names.
     pub fn tables(&self) -> Vec<TableContent> {
         self.tables.iter().map(|(table, rows)| rows.of_table(table)).collect()

@@ -128,19 +128,41 @@ impl Session {
 
     /// Runs a `COPY ... TO stdout`; `take` sees the text in pieces cut anywhere.
     pub fn copy_out(&self, sql: &str, take: &mut dyn FnMut(&[u8])) -> Answered<()> {
-        self.ask(&Asked::plain(sql), async {
+        self.copy_out_while(sql, &mut |bytes| {
+            take(bytes);
+            Ok(())
+        })
+    }
+
+    /// Runs a `COPY ... TO stdout` for as long as `take`, which sees the text in pieces cut anywhere, does not fail.
+    pub fn copy_out_while(
+        &self,
+        sql: &str,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Answered<()> {
+        let mut ended = Ok(());
+        let answer = self.ask(&Asked::plain(sql), async {
             let mut stream = std::pin::pin!(match self.client().copy_out(sql).await {
                 Ok(stream) => stream,
                 Err(error) => return answered(Err(error), 0),
             });
             while let Some(piece) = stream.next().await {
                 match piece {
-                    Ok(bytes) => take(&bytes),
+                    Ok(bytes) => ended = take(&bytes),
                     Err(error) => return answered(Err(error), 0),
+                }
+                if ended.is_err() {
+                    break;
                 }
             }
             Ok(Ok(()))
-        })
+        })?;
+        if let Err(failure) = ended {
+            // The server would send the rest for nobody.
+            self.interrupt();
+            return Err(failure);
+        }
+        Ok(answer)
     }
 }
 

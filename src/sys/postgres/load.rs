@@ -5,9 +5,9 @@
 //! readable; a statement in another encoding is handed over as bytes, for the server to convert and execute.
 
 use super::contents::Contents;
-use super::copy_head::CopyHead;
-use super::exchange::{CopyIn, Refused};
-use super::quote::{ident, literal};
+use super::context::Context;
+use super::exchange::Refused;
+use super::quote::literal;
 use super::rules::{Rule, rule};
 use super::scan::{ScanError, Scanner, Segment};
 use super::statement::describe;
@@ -15,8 +15,16 @@ use super::trouble;
 use crate::base::backup::TableContent;
 use crate::base::failure::{Code, Failure};
 use crate::sys::postgres::connection::Session;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+mod copying;
+mod parts;
+mod renamed;
+
+use copying::Copying;
+pub use parts::Deferred;
 
 /// How many bytes of statements go in one batch.
 const BATCH: usize = 64 << 10;
@@ -32,6 +40,10 @@ pub struct LoadOptions {
     pub name: String,
     /// The caller's own transaction is open, and the dump's own ones are left out.
     pub in_transaction: bool,
+    /// What stands behind the rows is kept for later, as far as it can be carried out apart.
+    pub defer: bool,
+    /// The tables' content is known, and not taken from the stream.
+    pub known: bool,
 }
 
 /// What was loaded.
@@ -58,6 +70,35 @@ pub struct Copied {
     pub rows: u64,
 }
 
+/// What all sessions that carry out one dump share: what the server knows, and the encoding that the dump has set.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    known: Arc<BTreeSet<String>>,
+    tablespaces: Arc<BTreeSet<String>>,
+    encoding: String,
+}
+
+impl Terms {
+    /// The encoding of the dump.
+    pub fn encoding(&self) -> &str {
+        &self.encoding
+    }
+}
+
+/// The one table whose rows a part of a dump holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name as the dump writes it.
+    pub name: String,
+    /// What the server calls it.
+    pub oid: u32,
+    /// Whether it is empty and may be emptied, so that its rows can be frozen as they are loaded.
+    pub freeze: bool,
+}
+
+/// Tells how many lines of the dump stand before the part that is carried out.
+pub type LinesBefore<'a> = Box<dyn Fn() -> u64 + Send + 'a>;
+
 /// A statement of the batch.
 struct Item {
     line: u64,
@@ -69,29 +110,20 @@ struct Item {
     inserts: Option<String>,
 }
 
-struct Copying<'a> {
-    line: u64,
-    table: String,
-    columns: Vec<String>,
-    /// The server refused it; the rest of its rows is read past.
-    sink: CopyIn<'a>,
-    renamed: Option<Renamed>,
-    oid: u32,
-}
-
-/// A table whose name is no UTF-8 bears another one while rows go into it.
-struct Renamed {
-    back: Vec<Vec<u8>>,
-}
-
 /// Carries out a dump, piece by piece.
 pub struct Loader<'a> {
     session: &'a Session,
     options: LoadOptions,
     scanner: Scanner,
     contents: Contents,
-    known: BTreeSet<String>,
-    tablespaces: BTreeSet<String>,
+    known: Arc<BTreeSet<String>>,
+    tablespaces: Arc<BTreeSet<String>>,
+    context: Arc<Context>,
+    target: Option<Target>,
+    before: LinesBefore<'a>,
+    /// Rows have passed, so that what follows stands behind them.
+    has_rows: bool,
+    deferred: Vec<Deferred>,
     batch: String,
     /// Characters of the batch.
     length: usize,
@@ -101,16 +133,22 @@ pub struct Loader<'a> {
     done: Loaded,
 }
 
+fn ready(session: &Session) -> Result<(), Failure> {
+    // What role or database set must not hinder; the swap that follows makes all of it durable.
+    session.run("SET default_transaction_read_only = off; SET synchronous_commit = off")?;
+    // Materialized views are filled from views, which sessions of ours otherwise may not read.
+    session
+        .rows(
+            "SELECT pg_catalog.set_config(name, '', false) FROM pg_catalog.pg_settings \
+             WHERE name = 'restrict_nonsystem_relation_kind'",
+        )
+        .map(|_| ())
+}
+
 impl<'a> Loader<'a> {
     /// Makes a session ready to carry out a dump: what the dump sets stays set in it.
     pub fn begin(session: &'a Session, options: LoadOptions) -> Result<Self, Failure> {
-        // What role or database set must not hinder; the swap that follows makes all of it durable.
-        session.run("SET default_transaction_read_only = off; SET synchronous_commit = off")?;
-        // Materialized views are filled from views, which sessions of ours otherwise may not read.
-        session.rows(
-            "SELECT pg_catalog.set_config(name, '', false) FROM pg_catalog.pg_settings \
-             WHERE name = 'restrict_nonsystem_relation_kind'",
-        )?;
+        ready(session)?;
         let names = |sql: &str| -> Result<BTreeSet<String>, Failure> {
             Ok(session
                 .rows(sql)?
@@ -119,9 +157,29 @@ impl<'a> Loader<'a> {
                 .filter_map(|row| row.into_iter().next().flatten())
                 .collect())
         };
-        Ok(Self {
-            known: names("SELECT lower(name) FROM pg_catalog.pg_settings")?,
-            tablespaces: names("SELECT spcname FROM pg_catalog.pg_tablespace")?,
+        let terms = Terms {
+            known: Arc::new(names("SELECT lower(name) FROM pg_catalog.pg_settings")?),
+            tablespaces: Arc::new(names("SELECT spcname FROM pg_catalog.pg_tablespace")?),
+            encoding: "UTF8".to_owned(),
+        };
+        Ok(Self::of(session, options, terms))
+    }
+
+    /// Makes one more session ready, for parts of a dump whose beginning another one has carried out.
+    pub fn join(session: &'a Session, options: LoadOptions, terms: &Terms) -> Result<Self, Failure> {
+        ready(session)?;
+        Ok(Self::of(session, options, terms.clone()))
+    }
+
+    fn of(session: &'a Session, options: LoadOptions, terms: Terms) -> Self {
+        Self {
+            known: terms.known,
+            tablespaces: terms.tablespaces,
+            context: Arc::default(),
+            target: None,
+            before: Box::new(|| 0),
+            has_rows: false,
+            deferred: Vec::new(),
             session,
             options,
             scanner: Scanner::new(),
@@ -131,8 +189,8 @@ impl<'a> Loader<'a> {
             items: Vec::new(),
             copying: None,
             rows: BytesMut::new(),
-            done: Loaded { encoding: "UTF8".to_owned(), ..Loaded::default() },
-        })
+            done: Loaded { encoding: terms.encoding, ..Loaded::default() },
+        }
     }
 
     /// Carries out the next bytes of the dump, cut anywhere.
@@ -155,14 +213,18 @@ impl<'a> Loader<'a> {
 
     /// Carries out what is left; returns what was loaded, and the tables as the dump's stream held them.
     pub fn end(mut self) -> Result<(Loaded, Vec<TableContent>), Failure> {
+        self.end_scan()?;
+        Ok((self.done, self.contents.tables()))
+    }
+
+    fn end_scan(&mut self) -> Result<(), Failure> {
         let mut scanner = std::mem::take(&mut self.scanner);
         match scanner.end() {
             Ok(Some(segment)) => self.segment(&segment)?,
             Ok(None) => {}
             Err(error) => return Err(self.not_a_dump(&error)),
         }
-        self.flush()?;
-        Ok((self.done, self.contents.tables()))
+        self.flush()
     }
 
     fn not_a_dump(&self, error: &ScanError) -> Failure {
@@ -170,24 +232,38 @@ impl<'a> Loader<'a> {
     }
 
     fn segment(&mut self, segment: &Segment<'_>) -> Result<(), Failure> {
-        self.contents.observe(segment);
+        let is_data = matches!(segment, Segment::Rows(_) | Segment::CopyBegin { .. } | Segment::CopyEnd(_));
+        if !(is_data && self.options.known) {
+            self.contents.observe(segment);
+        }
         match *segment {
             Segment::Space(_) | Segment::Comment { .. } | Segment::Meta { restrict: true, .. } => Ok(()),
             Segment::Statement { text, line } => self.statement(text, line),
             Segment::CopyBegin { head, line, text } => self.copy_begin(head, text, line),
             Segment::Rows(bytes) => self.copy_rows(bytes),
             Segment::CopyEnd(_) => self.copy_end(),
-            Segment::Meta { text, line, .. } => Err(trouble::command(&self.options.name, text, line)),
+            Segment::Meta { text, line, .. } => {
+                Err(trouble::command(&self.options.name, text, self.line(line)))
+            }
         }
     }
 
     fn statement(&mut self, text: &[u8], line: u64) -> Result<(), Failure> {
+        if self.options.defer && self.has_rows && self.defers(text, line)? {
+            return Ok(());
+        }
         let mut inserts = None;
-        match rule(text) {
+        let rule = rule(text);
+        if let Some(context) = self.context.after(&rule, text, line) {
+            self.context = Arc::new(context);
+        }
+        match rule {
             Rule::Refuse(why, hint) => {
+                let line = self.line(line);
                 return Err(trouble::forbidden(&self.options.name, line, &describe(text), why, hint));
             }
             Rule::Skip(why) => {
+                let line = self.line(line);
                 self.note(format!("line {line}: `{}` was left out: {why}", describe(text)));
                 return Ok(());
             }
@@ -217,6 +293,11 @@ impl<'a> Loader<'a> {
             Rule::Run => {}
         }
         self.add(text, line, inserts)
+    }
+
+    /// The line of the dump that a line of the part is.
+    fn line(&self, line: u64) -> u64 {
+        (self.before)() + line
     }
 
     fn note(&mut self, note: String) {
@@ -281,6 +362,7 @@ impl<'a> Loader<'a> {
         match answer {
             Ok(_) => Ok(()),
             Err(refused) if matches!(refused.state.as_str(), "42501" | "42P06") => {
+                let line = self.line(line);
                 self.note(format!("line {line}: `{}` was left out: {}", describe(text), refused.message));
                 Ok(())
             }
@@ -334,158 +416,6 @@ impl<'a> Loader<'a> {
             let within = position.saturating_sub(item.begin);
             text.chars().take(within).filter(|c| *c == '\n').count()
         });
-        trouble::statement(&self.options.name, item.line + before as u64, &item.describe, refused)
-    }
-
-    fn copy_begin(&mut self, head: &CopyHead, text: &[u8], line: u64) -> Result<(), Failure> {
-        self.flush()?;
-        self.steady()?;
-        let describe = describe(text);
-        let refused = |loader: &Self, refused: &Refused| {
-            let item = Item { line, describe: describe.clone(), begin: 0, text: None, inserts: None };
-            loader.failed(&item, refused)
-        };
-        let (table, columns, renamed) = match self.renamed(text) {
-            None => (head.table.clone(), head.columns.clone(), None),
-            Some((table, columns, there, back)) => {
-                for sql in there {
-                    if let Err(error) = self.session.batch(&self.executed(&sql))? {
-                        return Err(refused(self, &error));
-                    }
-                }
-                (table, columns, Some(Renamed { back }))
-            }
-        };
-        let oid = match self
-            .session
-            .batch_value(&format!("SELECT pg_catalog.to_regclass({})::oid", literal(&table)))?
-        {
-            Ok(oid) => oid.and_then(|oid| oid.parse().ok()).unwrap_or(0),
-            Err(error) => return Err(refused(self, &error)),
-        };
-        let list = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
-        let encoding = literal(&self.done.encoding);
-        let options = if head.options.is_empty() {
-            format!("WITH (ENCODING {encoding})")
-        } else if self.done.encoding.eq_ignore_ascii_case("UTF8") {
-            head.options.clone()
-        } else {
-            return Err(trouble::forbidden(
-                &self.options.name,
-                line,
-                &describe,
-                "it has options, which this encoding leaves no room for",
-                "Make the dump again with `pg_dump`.",
-            ));
-        };
-        match self.session.copy_in(&format!("COPY {table}{list} FROM stdin {options}"))? {
-            Ok(sink) => {
-                self.copying = Some(Copying {
-                    line,
-                    table: head.table.clone(),
-                    columns: head.columns.clone(),
-                    sink,
-                    renamed,
-                    oid,
-                });
-                Ok(())
-            }
-            Err(error) => Err(refused(self, &error)),
-        }
-    }
-
-    fn copy_rows(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.rows.extend_from_slice(bytes);
-        if self.rows.len() >= MESSAGE { self.send() } else { Ok(()) }
-    }
-
-    fn send(&mut self) -> Result<(), Failure> {
-        let bytes: Bytes = self.rows.split().freeze();
-        let Some(copying) = &mut self.copying else { return Ok(()) };
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        match copying.sink.send(bytes)? {
-            Ok(()) => Ok(()),
-            Err(refused) => {
-                let (line, table) = (copying.line, copying.table.clone());
-                Err(trouble::rows(&self.options.name, line, &table, &refused))
-            }
-        }
-    }
-
-    fn copy_end(&mut self) -> Result<(), Failure> {
-        self.send()?;
-        let Some(copying) = self.copying.take() else { return Ok(()) };
-        let Copying { line, table, columns, sink, renamed, oid } = copying;
-        let rows = match sink.end()? {
-            Ok(rows) => rows,
-            Err(refused) => return Err(trouble::rows(&self.options.name, line, &table, &refused)),
-        };
-        for sql in renamed.into_iter().flat_map(|renamed| renamed.back) {
-            self.session.run(&self.executed(&sql))?;
-        }
-        let copied = self.done.copied.entry(table).or_default();
-        copied.oid = oid;
-        copied.columns = columns;
-        copied.rows += rows;
-        Ok(())
-    }
-
-    /// For a COPY whose names are no UTF-8, as in SQL_ASCII databases: names to use meanwhile, and the statements that give and
-    /// take them. COPY cannot be executed from bytes.
-    #[expect(clippy::type_complexity, reason = "one place makes it, one place takes it apart")]
-    fn renamed(&self, text: &[u8]) -> Option<(String, Vec<String>, Vec<Vec<u8>>, Vec<Vec<u8>>)> {
-        let plain = matches!(self.done.encoding.to_ascii_uppercase().as_str(), "UTF8" | "SQL_ASCII");
-        let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok() && (plain || bytes.is_ascii());
-        if is_text(text) {
-            return None;
-        }
-        let names = super::copy_head::raw_names(text)?;
-        let (mut there, mut back, mut columns) = (Vec::new(), Vec::new(), Vec::new());
-        let last = names.table.len() - 1;
-        let schema = &names.table[..last];
-        let mut table = names.table[last].clone();
-        let joined = |name: &[u8]| {
-            let mut whole = Vec::new();
-            for part in schema {
-                whole.extend_from_slice(part);
-                whole.push(b'.');
-            }
-            whole.extend_from_slice(name);
-            whole
-        };
-        let statement = |parts: &[&[u8]]| parts.concat();
-        if !is_text(&table) {
-            let other = ident("lifeboat copies").into_bytes();
-            there.push(statement(&[b"ALTER TABLE ", &joined(&table), b" RENAME TO ", &other]));
-            back.push(statement(&[b"ALTER TABLE ", &joined(&other), b" RENAME TO ", &table]));
-            table = other;
-        }
-        for (number, column) in names.columns.iter().enumerate() {
-            if is_text(column) {
-                columns.push(String::from_utf8_lossy(column).into_owned());
-                continue;
-            }
-            let other = ident(&format!("lifeboat {number}"));
-            let rename: &[u8] = b" RENAME COLUMN ";
-            there.push(statement(&[
-                b"ALTER TABLE ",
-                &joined(&table),
-                rename,
-                column,
-                b" TO ",
-                other.as_bytes(),
-            ]));
-            back.insert(
-                0,
-                statement(&[b"ALTER TABLE ", &joined(&table), rename, other.as_bytes(), b" TO ", column]),
-            );
-            columns.push(other);
-        }
-        let whole = joined(&table);
-        // A schema's name stays as it is: nothing is to be done for one that is no UTF-8.
-        let whole = String::from_utf8(whole).ok()?;
-        Some((whole, columns, there, back))
+        trouble::statement(&self.options.name, self.line(item.line + before as u64), &item.describe, refused)
     }
 }

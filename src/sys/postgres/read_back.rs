@@ -10,13 +10,12 @@ use super::load::{Copied, Loaded};
 use super::ownership::own_tables;
 use super::quote::literal;
 use crate::base::backup::TableContent;
-use crate::base::event::{Progress, What};
 use crate::base::failure::{Code, Failure};
 use crate::sys::host::Host;
 use crate::sys::postgres::connection::{Session, connect};
 use crate::sys::postgres::settings::Settings;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// What a database is compared with.
 #[derive(Clone, Debug)]
@@ -28,6 +27,17 @@ pub struct Expected<'a> {
     /// Whether the dump was written under the settings that sessions of ours have, so that equal values have equal text.
     pub pinned: bool,
     /// The value of `lc_monetary` that the dump's `money` was written with, if it is known.
+    pub monetary: Option<&'a str>,
+}
+
+/// Under which settings text is compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner<'a> {
+    /// The encoding of the dump.
+    pub encoding: &'a str,
+    /// As in [`Expected`].
+    pub pinned: bool,
+    /// As in [`Expected`].
     pub monetary: Option<&'a str>,
 }
 
@@ -46,7 +56,7 @@ pub struct ReadBack {
 
 /// One table to read.
 #[derive(Clone, Debug)]
-struct Job {
+pub struct Job {
     name: String,
     oid: u32,
     expected: TableContent,
@@ -61,6 +71,12 @@ struct Job {
     quoted: String,
 }
 
+impl Job {
+    fn other_number(&self, rows: u64) -> Outcome {
+        Outcome::Differs(format!("table {} has {rows} rows instead of {}", self.name, self.expected.rows))
+    }
+}
+
 /// How a session that reads is opened.
 #[derive(Clone)]
 pub struct Reader<'a> {
@@ -70,68 +86,57 @@ pub struct Reader<'a> {
     pub settings: &'a Settings,
 }
 
-/// Reads all tables back over several connections, and compares.
-///
-/// # Errors
-/// Those of the connection; differences are results.
-pub fn read_back(reader: &Reader<'_>, expected: &Expected<'_>) -> Result<ReadBack, Failure> {
-    let session = open(reader, expected)?;
-    let jobs = jobs(&session, expected)?;
-    let mut found = ReadBack::default();
-    let mut counted = inserted(&session, expected, &mut found)?;
-    let total = jobs.len() as u64;
-    let left = Mutex::new(jobs);
-    let results: Mutex<Vec<(Job, Outcome)>> = Mutex::default();
-    let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4));
-    let work = |session: Session| -> Result<(), Failure> {
-        loop {
-            let Some(job) = left.lock().unwrap_or_else(PoisonError::into_inner).pop() else { return Ok(()) };
-            let outcome = compare(&session, expected, &job)?;
-            let mut done = results.lock().unwrap_or_else(PoisonError::into_inner);
-            done.push((job, outcome));
-            let label = "compare tables with the backup".to_owned();
-            let done = done.len() as u64;
-            reader.host.emit(What::Progress(Progress {
-                label,
-                done,
-                total: Some(total),
-                unit: "tables".to_owned(),
-            }));
-        }
-    };
-    std::thread::scope(|scope| -> Result<(), Failure> {
-        let others: Vec<_> = (1..threads.min(total as usize))
-            .map(|_| scope.spawn(|| open(reader, expected).and_then(&work)))
-            .collect();
-        let own = work(session);
-        others.into_iter().try_for_each(|other| {
-            other
-                .join()
-                .map_err(|_| Failure::new(Code::Internal, "a thread that compares tables panicked"))?
-        })?;
-        own
-    })?;
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by(|a, b| a.0.name.cmp(&b.0.name));
-    let mut uncompared = Vec::new();
-    for (job, outcome) in results {
-        counted += 1;
-        found.rows += job.expected.rows;
-        match outcome {
-            Outcome::Same => {}
-            Outcome::CountOnly => uncompared.push(job.name),
-            Outcome::Differs(how) => found.problems.push(how),
-        }
+/// What comparing tables one by one has found, in any order.
+#[derive(Debug, Default)]
+pub struct Compared {
+    results: Vec<(Job, Outcome)>,
+}
+
+impl Compared {
+    /// Adds what was found of a table.
+    pub fn add(&mut self, job: Job, outcome: Outcome) {
+        self.results.push((job, outcome));
     }
-    if !uncompared.is_empty() {
-        found.notes.push(format!(
-            "{} compared by count only, since the dump does not tell the time zone or locale it was written in: {}",
-            plural(uncompared.len(), "table was", "tables were"),
-            uncompared.join(", ")
-        ));
+
+    /// How many tables were compared.
+    pub fn tables(&self) -> u64 {
+        self.results.len() as u64
     }
-    found.tables = counted;
-    Ok(found)
+
+    /// All in all, together with the rows that went by INSERT.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn end(mut self, session: &Session, loaded: &Loaded) -> Result<ReadBack, Failure> {
+        let mut found = ReadBack::default();
+        found.tables = inserted(session, loaded, &mut found)? + self.tables();
+        self.results.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+        let mut uncompared = Vec::new();
+        let mut counted = 0;
+        for (job, outcome) in self.results {
+            found.rows += job.expected.rows;
+            match outcome {
+                Outcome::Same => {}
+                Outcome::CountOnly => uncompared.push(job.name),
+                Outcome::Counted => counted += 1,
+                Outcome::Differs(how) => found.problems.push(how),
+            }
+        }
+        if counted > 0 {
+            found.notes.push(format!(
+                "the rows of {} were counted as the server took them, and not read back",
+                plural(counted, "table", "tables")
+            ));
+        }
+        if !uncompared.is_empty() {
+            found.notes.push(format!(
+                "{} compared by count only, since the dump does not tell the time zone or locale it was written in: {}",
+                plural(uncompared.len(), "table was", "tables were"),
+                uncompared.join(", ")
+            ));
+        }
+        Ok(found)
+    }
 }
 
 /// Reads all tables back in a session that is in a transaction of its own, one after the other.
@@ -140,14 +145,21 @@ pub fn read_back(reader: &Reader<'_>, expected: &Expected<'_>) -> Result<ReadBac
 /// Those of the connection; differences are results.
 pub fn read_back_within(session: &Session, expected: &Expected<'_>) -> Result<ReadBack, Failure> {
     let mut found = ReadBack::default();
-    pin(session, expected)?;
-    found.tables = inserted(session, expected, &mut found)?;
-    for job in jobs(session, expected)? {
+    pin(session, expected.monetary)?;
+    let loaded = expected.loaded;
+    found.tables = inserted(session, loaded, &mut found)?;
+    let manner = Manner { encoding: &loaded.encoding, pinned: expected.pinned, monetary: expected.monetary };
+    let described = Described::ask(session, loaded.copied.values().map(|copied| copied.oid))?;
+    for (name, copied) in &loaded.copied {
+        let content = expected.tables.iter().find(|content| content.table == *name);
+        let job = described.job(name, copied, content, &manner)?;
         found.tables += 1;
         found.rows += job.expected.rows;
-        match compare(session, expected, &job)? {
+        match compare(session, &manner, &job)? {
             Outcome::Same => {}
-            Outcome::CountOnly => found.notes.push(format!("{} was compared by count only", job.name)),
+            Outcome::CountOnly | Outcome::Counted => {
+                found.notes.push(format!("{} was compared by count only", job.name));
+            }
             Outcome::Differs(how) => found.problems.push(how),
         }
     }
@@ -195,19 +207,20 @@ fn plural(n: usize, one: &str, more: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { more })
 }
 
-fn open(reader: &Reader<'_>, expected: &Expected<'_>) -> Result<Session, Failure> {
+/// A session that reads, under the settings that the rows of a dump are written under.
+pub fn open(reader: &Reader<'_>, monetary: Option<&str>) -> Result<Session, Failure> {
     let session = connect(reader.host, reader.settings)?;
     session.run("SET default_transaction_read_only = on")?;
-    pin(&session, expected)?;
+    pin(&session, monetary)?;
     Ok(session)
 }
 
-fn pin(session: &Session, expected: &Expected<'_>) -> Result<(), Failure> {
+fn pin(session: &Session, monetary: Option<&str>) -> Result<(), Failure> {
     session.run(
         "SET search_path = ''; SET row_security = off; SET DateStyle = ISO; SET IntervalStyle = postgres; \
          SET extra_float_digits = 3; SET bytea_output = hex; SET TimeZone = 'UTC'; SET xmloption = content",
     )?;
-    if let Some(monetary) = expected.monetary {
+    if let Some(monetary) = monetary {
         session.run(&format!("SET lc_monetary = {}", literal(monetary)))?;
     }
     Ok(())
@@ -224,56 +237,62 @@ WITH RECURSIVE varying(oid) AS (
     OR EXISTS (SELECT FROM pg_range r WHERE r.rngtypid = t.oid AND r.rngsubtype = v.oid)
 )";
 
-fn jobs(session: &Session, expected: &Expected<'_>) -> Result<Vec<Job>, Failure> {
-    let copied = &expected.loaded.copied;
-    let oids: Vec<String> = copied.values().map(|copied| copied.oid.to_string()).collect();
-    if oids.is_empty() {
-        return Ok(Vec::new());
+/// What the server's catalog says about tables that are read back, by their OIDs.
+#[derive(Clone, Debug, Default)]
+pub struct Described(BTreeMap<u32, Vec<Option<String>>>);
+
+impl Described {
+    /// Asks about the tables with these OIDs.
+    pub fn ask(session: &Session, oids: impl Iterator<Item = u32>) -> Result<Self, Failure> {
+        let oids: Vec<String> = oids.map(|oid| oid.to_string()).collect();
+        if oids.is_empty() {
+            return Ok(Self::default());
+        }
+        // Names that are no UTF-8 must not reach the client, which could not read them.
+        let hex = |name: &str| {
+            format!(
+                "encode(convert_to({name}, CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END), 'hex')"
+            )
+        };
+        let found = session.rows(&format!(
+            "{VARYING} SELECT c.oid, {}, {}, c.relkind, e.condition, \
+             EXISTS (SELECT FROM pg_attribute a JOIN varying v ON v.oid = a.atttypid WHERE a.attrelid = c.oid AND a.attnum > 0) \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN \
+             (SELECT unnest(extconfig) AS oid, unnest(extcondition) AS condition FROM pg_extension) e ON e.oid = c.oid \
+             WHERE c.oid IN ({})",
+            hex("quote_ident(n.nspname)"),
+            hex("quote_ident(c.relname)"),
+            oids.join(", ")
+        ))?;
+        let by_oid = |row: Vec<Option<String>>| text(&row, 0).parse().ok().map(|oid: u32| (oid, row));
+        Ok(Self(found.rows.into_iter().filter_map(by_oid).collect()))
     }
-    // Names that are no UTF-8 must not reach the client, which could not read them.
-    let hex = |name: &str| {
-        format!(
-            "encode(convert_to({name}, CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END), 'hex')"
-        )
-    };
-    let found = session.rows(&format!(
-        "{VARYING} SELECT c.oid, {}, {}, c.relkind, e.condition, \
-         EXISTS (SELECT FROM pg_attribute a JOIN varying v ON v.oid = a.atttypid WHERE a.attrelid = c.oid AND a.attnum > 0), \
-         CASE WHEN c.relkind = 'p' THEN 0 ELSE pg_table_size(c.oid) END \
-         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN \
-         (SELECT unnest(extconfig) AS oid, unnest(extcondition) AS condition FROM pg_extension) e ON e.oid = c.oid \
-         WHERE c.oid IN ({}) ORDER BY 7",
-        hex("quote_ident(n.nspname)"),
-        hex("quote_ident(c.relname)"),
-        oids.join(", ")
-    ))?;
-    let known: BTreeMap<u32, Vec<Option<String>>> = found
-        .rows
-        .into_iter()
-        .filter_map(|row| text(&row, 0).parse().ok().map(|oid: u32| (oid, row)))
-        .collect();
-    let mut jobs = Vec::new();
-    for (name, table) in copied {
-        let Some(row) = known.get(&table.oid) else {
+
+    /// The reading of a table: what was loaded into it, and what the dump held.
+    pub fn job(
+        &self,
+        name: &str,
+        table: &Copied,
+        expected: Option<&TableContent>,
+        manner: &Manner<'_>,
+    ) -> Result<Job, Failure> {
+        let Some(row) = self.0.get(&table.oid) else {
             return Err(Failure::new(
                 Code::NotIntact,
                 format!("table {name}, which the dump filled, is not there"),
             ));
         };
-        let none = || Fingerprint::default().of_table(name.clone());
-        let content =
-            expected.tables.iter().find(|content| content.table == *name).cloned().unwrap_or_else(none);
         let schema = unhex(&text(row, 1));
         let quoted = unhex(&text(row, 2));
         let columns_plain = table.columns.iter().all(|column| !column.contains('\\') && column.is_ascii());
-        let as_utf8 = ["UTF8", "SQL_ASCII"].contains(&expected.loaded.encoding.to_ascii_uppercase().as_str());
+        let as_utf8 = ["UTF8", "SQL_ASCII"].contains(&manner.encoding.to_ascii_uppercase().as_str());
         let plain = schema.is_some()
             && quoted.is_some()
             && (columns_plain || as_utf8 && !table.columns.iter().any(|column| column.contains("\\x")));
-        jobs.push(Job {
-            name: name.clone(),
+        Ok(Job {
+            name: name.to_owned(),
             oid: table.oid,
-            expected: content,
+            expected: expected.cloned().unwrap_or_else(|| Fingerprint::default().of_table(name)),
             columns: table.columns.clone(),
             kind: text(row, 3),
             condition: row.get(4).cloned().flatten(),
@@ -281,12 +300,8 @@ fn jobs(session: &Session, expected: &Expected<'_>) -> Result<Vec<Job>, Failure>
             plain,
             schema: schema.unwrap_or_default(),
             quoted: quoted.unwrap_or_default(),
-        });
+        })
     }
-    // The largest is begun first, from the end.
-    let size = |job: &Job| known.get(&job.oid).and_then(|row| text(row, 6).parse::<u64>().ok()).unwrap_or(0);
-    jobs.sort_by_key(size);
-    Ok(jobs)
 }
 
 fn unhex(hex: &str) -> Option<String> {
@@ -298,10 +313,10 @@ fn unhex(hex: &str) -> Option<String> {
 }
 
 /// Rows that went by INSERT: how many the server took, and how many are there.
-fn inserted(session: &Session, expected: &Expected<'_>, found: &mut ReadBack) -> Result<u64, Failure> {
+fn inserted(session: &Session, loaded: &Loaded, found: &mut ReadBack) -> Result<u64, Failure> {
     let mut tables = 0;
-    for (table, rows) in &expected.loaded.inserted {
-        if expected.loaded.copied.contains_key(table) {
+    for (table, rows) in &loaded.inserted {
+        if loaded.copied.contains_key(table) {
             continue;
         }
         let count = match session.batch_value(&format!("SELECT count(*) FROM ONLY {table}"))? {
@@ -327,40 +342,51 @@ fn unreadable(table: &str, refused: &Refused) -> Failure {
     own(refused, format!("table {table} cannot be read back"))
 }
 
-enum Outcome {
+/// How a table compares with the dump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It holds what the dump holds.
     Same,
+    /// It has as many rows, whose text depends on settings that nobody knows.
     CountOnly,
+    /// The server took as many rows, which were not read back.
+    Counted,
+    /// How it differs.
     Differs(String),
 }
 
-fn compare(session: &Session, expected: &Expected<'_>, job: &Job) -> Result<Outcome, Failure> {
+/// Compares how many rows the server took, and does not look at them.
+pub fn counted(job: &Job, rows: u64) -> Outcome {
+    if rows == job.expected.rows { Outcome::Counted } else { job.other_number(rows) }
+}
+
+/// Reads a table and compares it.
+///
+/// # Errors
+/// Those of the connection; differences are results.
+pub fn compare(session: &Session, manner: &Manner<'_>, job: &Job) -> Result<Outcome, Failure> {
     let wanted = &job.expected;
-    let found = fingerprint(session, expected, job)?;
+    let found = fingerprint(session, manner, job)?;
     if found.rows() != wanted.rows {
-        return Ok(Outcome::Differs(format!(
-            "table {} has {} rows instead of {}",
-            job.name,
-            found.rows(),
-            wanted.rows
-        )));
+        return Ok(job.other_number(found.rows()));
     }
     if found.to_hex() == wanted.fingerprint {
         return Ok(Outcome::Same);
     }
-    if !expected.pinned && job.varies {
+    if !manner.pinned && job.varies {
         // A dump of this very server was most likely written under the server's own settings.
         session.run("RESET TimeZone; RESET lc_monetary; RESET bytea_output")?;
-        let again = fingerprint(session, expected, job);
-        pin(session, expected)?;
+        let again = fingerprint(session, manner, job);
+        pin(session, manner.monetary)?;
         let same = again?.to_hex() == wanted.fingerprint;
         return Ok(if same { Outcome::Same } else { Outcome::CountOnly });
     }
     Ok(Outcome::Differs(format!("table {} has other content than the backup", job.name)))
 }
 
-fn fingerprint(session: &Session, expected: &Expected<'_>, job: &Job) -> Result<Fingerprint, Failure> {
+fn fingerprint(session: &Session, manner: &Manner<'_>, job: &Job) -> Result<Fingerprint, Failure> {
     let mut hasher = RowHasher::new();
-    let encoding = literal(&expected.loaded.encoding);
+    let encoding = literal(manner.encoding);
     let from = format!("{}.{}", job.schema, job.quoted);
     let list = job.columns.join(", ");
     let sql = match (&job.condition, job.kind.as_str()) {

@@ -12,6 +12,14 @@ use tokio_postgres::error::{DbError, SqlState};
 /// How many names of databases a hint lists.
 const LISTED: usize = 10;
 
+/// How the hint begins where all connections are taken.
+const FULL: &str = "Try again when fewer clients are connected";
+
+/// Whether the server refused a connection since all are taken that there may be.
+pub(super) fn is_full(failure: &Failure) -> bool {
+    failure.code == Code::Connect && failure.hints.iter().any(|hint| hint.starts_with(FULL))
+}
+
 fn cannot_connect(settings: &Settings) -> Failure {
     Failure::new(Code::Connect, format!("cannot connect to `{settings}`"))
 }
@@ -91,10 +99,9 @@ fn by_server(settings: &Settings, refusal: &DbError, failure: Failure, databases
             super::quote::ident(&settings.database),
             super::quote::ident(user)
         )),
-        SqlState::TOO_MANY_CONNECTIONS => failure.hint(format!(
-            "Try again when fewer clients are connected, or raise {}.",
-            limit(settings, refusal)
-        )),
+        SqlState::TOO_MANY_CONNECTIONS => {
+            failure.hint(format!("{FULL}, or raise {}.", limit(settings, refusal)))
+        }
         SqlState::CANNOT_CONNECT_NOW => {
             failure.hint("Try again when the server has started up or recovered.")
         }

@@ -53,6 +53,11 @@ impl Requirements {
         }
     }
 
+    /// Whether one of the tables, named as the dump writes them, is on another server.
+    pub fn are_foreign<'a>(&self, mut tables: impl Iterator<Item = &'a str>) -> bool {
+        tables.any(|table| self.foreign_tables.contains(table))
+    }
+
     fn forbid(&mut self, text: &[u8], line: u64, why: &'static str, hint: &'static str) {
         let statement = describe(text);
         self.forbidden.get_or_insert(Forbidden { line, statement, why, hint });

@@ -148,7 +148,7 @@ enum Mode {
 const LONGEST_STATEMENT: usize = 0x3fff_ffff;
 /// A buffer larger than this is not kept for the next statement.
 const KEPT_BUFFER: usize = 1 << 20;
-const END_MARKER: &[u8] = b"\\.";
+pub(super) const END_MARKER: &[u8] = b"\\.";
 static ROW_THEN_MARKER: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\n\\."));
 
 /// An incremental scanner over the text of a plain dump.
@@ -238,6 +238,16 @@ impl Scanner {
             Mode::RowBegin(held) => self.row_begin(rest, held),
             Mode::Row => Ok(Some(self.rows(rest))),
         }
+    }
+
+    /// Takes whole rows as read, so many that none begins like the end of the data, and says whether it did: it does not
+    /// unless the next byte begins a row.
+    pub fn skip_rows(&mut self, rows: u64) -> bool {
+        let is_between_rows = self.mode == Mode::RowBegin(0);
+        if is_between_rows {
+            self.line += rows;
+        }
+        is_between_rows
     }
 
     /// Ends the dump: the last segment, if the end of the text is what ends it.

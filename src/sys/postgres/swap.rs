@@ -331,17 +331,19 @@ impl Attempt<'_> {
                 Some(spare) => self.look(spare),
                 None => self.look(self.maintenance.session()),
             };
-            match looked {
+            let (unknown, is_lost) = match looked {
                 Ok(Some(outcome)) => return Ok(outcome),
-                Ok(None) => {}
-                Err(failure) if began.elapsed() >= limit => return Err(failure),
-                Err(_) => spare = self.maintenance.another().ok(),
-            }
+                Ok(None) => {
+                    let still = format!("the server's process {} still runs the transaction", self.pid);
+                    (Failure::new(Code::TimedOut, still), false)
+                }
+                Err(failure) => (failure, true),
+            };
             if began.elapsed() >= limit {
-                return Err(Failure::new(
-                    Code::TimedOut,
-                    format!("the server's process {} still runs the transaction", self.pid),
-                ));
+                return Err(unknown);
+            }
+            if is_lost {
+                spare = self.maintenance.another().ok();
             }
             std::thread::sleep(PAUSE);
         }

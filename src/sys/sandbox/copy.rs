@@ -6,6 +6,7 @@ use crate::base::failure::{Code, Failure};
 use crate::base::units;
 use crate::sys::fs;
 use crate::sys::store;
+use crate::sys::stream::{Width, cores, ordered};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, FileTimes, Metadata};
 use std::io::{ErrorKind, Read};
@@ -21,6 +22,9 @@ const KEPT: [&str; 3] = ["playbooks", "stdlib", "lifeboat.toml"];
 const MOST: usize = 200_000;
 /// How much is copied before it is asked whether to go on, in bytes.
 const CHUNK: u64 = 16 << 20;
+/// Threads that copy, at least, and files that one copies at a time.
+const COPYING: usize = 4;
+const TOGETHER: usize = 32;
 /// How much of the free room a copy may take: who works here must not feel it.
 const SHARE: u64 = 2;
 
@@ -106,18 +110,19 @@ impl Taking<'_> {
             fs::create_dir(parent)?;
         }
         let mut unread = Vec::new();
+        let mut files = Vec::new();
         for item in &list.items {
             self.cancel.check()?;
             match (self.make(item, &mut list.copied), item) {
+                (Ok(()), Item::File { from, to }) => files.push((from.as_path(), to.as_path())),
                 (Ok(()), _) => {}
-                (Err(failure), Item::File { from, to } | Item::Backup { from, to })
-                    if File::open(from).is_err() =>
-                {
-                    unread.push((from, to, failure));
+                (Err(failure), Item::Backup { from, to }) if File::open(from).is_err() => {
+                    unread.push((from.as_path(), to.as_path(), failure));
                 }
                 (Err(failure), _) => return Err(failure),
             }
         }
+        copied_at_once(&files, self.cancel, &mut unread)?;
         for (from, to, failure) in unread {
             let _ = std::fs::remove_file(to);
             list.copied.leave_unread(self.shown(from), to, &failure);
@@ -279,7 +284,8 @@ impl Taking<'_> {
             }
             Item::Link { to, leads } => std::os::unix::fs::symlink(leads, to)
                 .map_err(|error| Failure::io("make the link", to, &error)),
-            Item::File { from, to } => file(from, to, self.cancel),
+            // All are copied when the folders are there.
+            Item::File { .. } => Ok(()),
             Item::Backup { from, to } => self.backup(from, to, copied),
         }
     }
@@ -312,6 +318,37 @@ fn writable(mut permissions: std::fs::Permissions) -> std::fs::Permissions {
 /// Names of the backups in a folder.
 fn names_of_backups(dir: &Path) -> Result<BTreeSet<String>, Failure> {
     Ok(store::scan(dir)?.into_iter().map(|found| found.backup.name).collect())
+}
+
+/// A file that could not be read: from where, to where, and why.
+type Unread<'a> = (&'a Path, &'a Path, Failure);
+
+/// Copies files by several threads. Where the file system can do that, a copy shares its blocks with the original.
+fn copied_at_once<'a>(
+    files: &[(&'a Path, &'a Path)],
+    cancel: &Cancel,
+    unread: &mut Vec<Unread<'a>>,
+) -> Result<(), Failure> {
+    ordered(
+        &Width { threads: cores().max(COPYING), cancel },
+        |feed| files.chunks(TOGETHER).try_for_each(|some| feed.send(some)),
+        || {
+            |some: &[(&'a Path, &'a Path)]| {
+                let mut unread: Vec<Unread<'a>> = Vec::new();
+                for &(from, to) in some {
+                    match file(from, to, cancel) {
+                        Err(failure) if File::open(from).is_err() => unread.push((from, to, failure)),
+                        copied => copied?,
+                    }
+                }
+                Ok::<_, Failure>(unread)
+            }
+        },
+        |some| {
+            unread.extend(some);
+            Ok(())
+        },
+    )
 }
 
 /// Copies a file with its permissions and times.

@@ -3,7 +3,7 @@
 //! Settings that a playbook resolves keep their names, and reach a scratch server. Nothing here connects to the real one,
 //! not even to ask what version it is: that, too, is read from the backups.
 
-use crate::base::backup::{Content, Source};
+use crate::base::backup::{Backup, Content, Source};
 use crate::base::drill::{Start, StoodIn};
 use crate::base::failure::{Code, Failure};
 use crate::sys::fs;
@@ -15,7 +15,7 @@ use crate::sys::postgres::settings::{Settings, SslMode, StandsFor};
 use crate::sys::postgres::version::Version;
 use crate::sys::sandbox::Sandbox;
 use crate::sys::scratch::{ScratchCluster, ScratchOptions};
-use crate::sys::store::{self, Found};
+use crate::sys::store::{self, Found, Listed};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl Server {
     }
 
     /// What is to be known about it; `found` are all backups.
-    pub fn all_notes(&self, found: &[Found]) -> Vec<String> {
+    pub fn all_notes(&self, found: &[Listed]) -> Vec<String> {
         let others: BTreeSet<&str> = found
             .iter()
             .filter_map(|found| match &found.backup.source {
@@ -285,8 +285,7 @@ impl Sandbox {
 }
 
 /// Whether a backup is that of a whole database of this name.
-pub(super) fn is_of(found: &Found, database: &str) -> bool {
-    let backup = &found.backup;
+pub(super) fn is_of(backup: &Backup, database: &str) -> bool {
     let named = match &backup.source {
         Source::Database { name, .. } => name == database,
         // The guide's scripts put the database's name, or that with `_db`, before the stamp.

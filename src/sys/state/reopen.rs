@@ -2,7 +2,7 @@
 
 use super::{
     END_RESERVE, EVENTS, LOCK, RESERVE, RESERVE_OF_END, RUN_RESERVE, Reserve, RunFiles, Tail, allocate,
-    folder, no_space,
+    folder, live, no_space,
 };
 use crate::base::failure::Failure;
 use crate::base::ids::RunId;
@@ -39,6 +39,7 @@ impl RunFiles {
         }
         let events = dir.join(EVENTS);
         let tail = Tail::mended(&events).map_err(|error| Failure::io("open", &events, &error))?;
+        live::mark(state, run);
         for name in aside {
             let from = dir.join(format!("{name}.json"));
             let free = (1..).map(|n: u32| dir.join(format!("{name}.{n}.json"))).find(|path| !path.exists());
@@ -49,6 +50,7 @@ impl RunFiles {
         fs::sync_dir(&dir)?;
         Ok(Some(Self {
             state: state.to_path_buf(),
+            run: run.clone(),
             dir,
             events: Mutex::new(tail),
             host: AtomicBool::new(reserve == Reserve::Host),

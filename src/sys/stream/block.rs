@@ -135,18 +135,18 @@ impl io::Write for BlockWriter<'_> {
 
 /// Buffers that are used again; as many as were ever in flight at once.
 #[derive(Default)]
-pub(super) struct Pool(Mutex<Vec<Vec<u8>>>);
+pub(in crate::sys) struct Pool(Mutex<Vec<Vec<u8>>>);
 
 impl Pool {
     /// A buffer of any content and length: clear or resize it.
-    pub(super) fn take(&self) -> Vec<u8> {
+    pub(in crate::sys) fn take(&self) -> Vec<u8> {
         let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         spare.unwrap_or_else(|| Vec::with_capacity(BLOCK))
     }
 
     /// Gives a buffer back. Ones that grew far beyond a block are freed, so that one giant row does not cost
     /// memory until the end.
-    pub(super) fn give(&self, buffer: Vec<u8>) {
+    pub(in crate::sys) fn give(&self, buffer: Vec<u8>) {
         if buffer.capacity() <= 2 * BLOCK {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
         }

@@ -58,11 +58,16 @@ impl Default for Level {
 }
 
 /// Makes members, one after the other.
-pub(super) struct Packer(Compressor);
+pub(super) struct Packer {
+    compressor: Compressor,
+    /// Where it compresses to, with room for what does not shrink; members take their own size only.
+    room: Vec<u8>,
+}
 
 impl Packer {
     pub(super) fn new(level: Level) -> Self {
-        Self(Compressor::new(CompressionLvl::new(i32::from(level.0)).unwrap_or_default()))
+        let level = CompressionLvl::new(i32::from(level.0)).unwrap_or_default();
+        Self { compressor: Compressor::new(level), room: Vec::new() }
     }
 
     /// Replaces `out` by the member that holds `block`.
@@ -89,15 +94,15 @@ impl Packer {
         out.extend_from_slice(&[0; 8]);
         out.push(kind);
         out.extend_from_slice(label);
-        let start = out.len();
-        let bound = self.0.deflate_compress_bound(raw.len());
-        out.reserve_exact(bound + TRAILER);
-        out.resize(start + bound, 0);
-        let deflated = self.0.deflate_compress(raw, &mut out[start..]).map_err(|error| {
+        let bound = self.compressor.deflate_compress_bound(raw.len());
+        if self.room.len() < bound {
+            self.room.resize(bound, 0);
+        }
+        let deflated = self.compressor.deflate_compress(raw, &mut self.room).map_err(|error| {
             Failure::new(Code::Internal, format!("cannot compress a block of {} bytes", raw.len()))
                 .caused_by(error)
         })?;
-        out.truncate(start + deflated);
+        out.extend_from_slice(&self.room[..deflated]);
         out.extend_from_slice(&libdeflater::crc32(raw).to_le_bytes());
         out.extend_from_slice(&(raw.len() as u32).to_le_bytes());
         let size = (out.len() as u32).to_le_bytes();
@@ -188,6 +193,16 @@ impl Member<'_> {
     /// Raw bytes that it claims to hold.
     pub(super) fn raw_size(&self) -> u64 {
         u64::from(u32_at(self.0, self.0.len() - 4))
+    }
+
+    /// The code of its kind of block; 0 for the end mark.
+    pub(super) fn kind(&self) -> u8 {
+        self.0[KIND]
+    }
+
+    /// The table that its rows belong to, if it names one.
+    pub(super) fn label(&self) -> &[u8] {
+        &self.0[LABEL..self.payload_start()]
     }
 
     /// For the end mark, the raw size and the number of members that come before it.

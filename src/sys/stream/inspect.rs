@@ -9,7 +9,7 @@
 //! between two members go unseen.
 
 use super::Control;
-use super::block::{BLOCK, Pool};
+use super::block::{BLOCK, MAX_BLOCK, Pool};
 use super::gzip::{HEADER, Member, Recognized, recognize};
 use super::hash::Digest;
 use super::ordered::{Feed, Width, ordered};
@@ -115,6 +115,21 @@ pub fn inspect(
     control: Control<'_>,
     consume: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
 ) -> Result<Inspected, Failure> {
+    inspect_ahead(input, inspection, control, &|_| (), &mut |bytes, ()| consume(bytes))
+}
+
+/// Takes raw bytes in order, with what they say by themselves.
+pub type Consume<'a, A> = dyn FnMut(&[u8], A) -> Result<(), Failure> + 'a;
+
+/// As [`inspect`], where the threads that inflate also look `ahead`: what each piece of raw bytes says by itself comes
+/// to `consume` with it. Pieces are cut anywhere.
+pub fn inspect_ahead<A: Send>(
+    input: impl Read + Send,
+    inspection: &Inspection<'_>,
+    control: Control<'_>,
+    ahead: &(dyn Fn(&[u8]) -> A + Sync),
+    consume: &mut Consume<'_, A>,
+) -> Result<Inspected, Failure> {
     let pools = Pools::default();
     let broken = AtomicBool::new(false);
     let width =
@@ -131,16 +146,16 @@ pub fn inspect(
         || {
             let mut decompressor = Decompressor::new();
             let pools = &pools;
-            move |piece| Ok(unpack(piece, &mut decompressor, pools))
+            move |piece| Ok(unpack(piece, &mut decompressor, pools, ahead))
         },
-        |unpacked: Unpacked| {
+        |unpacked: Unpacked<A>| {
             // What follows the first defect is noise.
             if broken.load(Ordering::Relaxed) {
                 return Ok(());
             }
             match unpacked.result {
-                Ok(raw) => {
-                    consume(&raw)?;
+                Ok((raw, ahead)) => {
+                    consume(&raw, ahead)?;
                     raw_size += raw.len() as u64;
                     members += u64::from(unpacked.ends_member);
                     pools.raw.give(raw);
@@ -192,13 +207,19 @@ enum Content {
     Defect(Defect),
 }
 
-struct Unpacked {
+struct Unpacked<A> {
     end: u64,
     ends_member: bool,
-    result: Result<Vec<u8>, Defect>,
+    /// Raw bytes, and what they say by themselves.
+    result: Result<(Vec<u8>, A), Defect>,
 }
 
-fn unpack(piece: Piece, decompressor: &mut Decompressor, pools: &Pools) -> Unpacked {
+fn unpack<A>(
+    piece: Piece,
+    decompressor: &mut Decompressor,
+    pools: &Pools,
+    ahead: &(dyn Fn(&[u8]) -> A + Sync),
+) -> Unpacked<A> {
     let mut ends_member = true;
     let result = match piece.content {
         Content::Raw(raw, ends) => {
@@ -216,6 +237,10 @@ fn unpack(piece: Piece, decompressor: &mut Decompressor, pools: &Pools) -> Unpac
             }
         }
     };
+    let result = result.map(|raw| {
+        let said = ahead(&raw);
+        (raw, said)
+    });
     Unpacked { end: piece.end, ends_member, result }
 }
 
@@ -227,9 +252,9 @@ struct Walked {
 }
 
 /// The reading thread: finds where members begin and end.
-struct Walk<'a, 'c, R> {
+struct Walk<'a, 'c, R, A> {
     tape: Tape<R>,
-    feed: &'a Feed<'c, Piece, Unpacked>,
+    feed: &'a Feed<'c, Piece, Unpacked<A>>,
     pools: &'a Pools,
     broken: &'a AtomicBool,
     path: &'a Path,
@@ -242,7 +267,7 @@ struct Open {
     members: u64,
 }
 
-impl<R: Read> Walk<'_, '_, R> {
+impl<R: Read, A> Walk<'_, '_, R, A> {
     fn run(&mut self) -> Result<Walked, Failure> {
         let indexed = match self.members() {
             Ok(indexed) => indexed,
@@ -286,8 +311,12 @@ impl<R: Read> Walk<'_, '_, R> {
                     if !self.tape.cut(size, &mut bytes)? {
                         return Err(self.truncated());
                     }
-                    let followed = followed(open, &Member(&bytes));
-                    self.send(Content::Member(at, bytes))?;
+                    let member = Member(&bytes);
+                    let followed = followed(open, &member);
+                    // What it claims beyond the largest block is refused before memory is taken.
+                    let taken = bytes.len() as u64 + member.raw_size().min(MAX_BLOCK as u64);
+                    let end = self.tape.position();
+                    self.feed.send_sized(Piece { end, content: Content::Member(at, bytes) }, taken)?;
                     open = followed.map_err(corrupt)?;
                 }
                 _ if open.is_some() => {

@@ -16,15 +16,19 @@ mod hash;
 mod inspect;
 mod ordered;
 mod pour;
+mod sections;
 mod tape;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::sys) use block::Pool;
 pub use block::{BLOCK, Block, BlockSink, BlockWriter, Kind, MAX_BLOCK, Source};
 pub use gzip::Level;
 pub use hash::{Digest, hash};
-pub use inspect::{Defect, Inspected, Inspection, inspect};
-pub use pour::{Output, Stages, Written, pour};
+pub use inspect::{Defect, Inspected, Inspection, inspect, inspect_ahead};
+pub(in crate::sys) use ordered::{Feed, Width, guarded, ordered};
+pub use pour::{Output, Stages, Written, cores, pour, share};
+pub use sections::{Section, Sections, changed};
 
 use crate::base::cancel::Cancel;
 

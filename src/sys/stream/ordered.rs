@@ -2,8 +2,9 @@
 //!
 //! Items are numbered as they are sent and consumed in that order, whatever order the workers finish in. At most
 //! `ahead` items are between sending and the end of consumption, so memory is bounded, and since the item that
-//! everybody waits for is always among them, it cannot deadlock. The first failure, a panic or a cancellation
-//! ends all waits; `ordered` returns only after all its threads have.
+//! everybody waits for is always among them, it cannot deadlock. Items that say how many bytes they take are bounded
+//! by these too, since a block of rows may be several times as large as others are. The first failure, a panic or a
+//! cancellation ends all waits; `ordered` returns only after all its threads have.
 
 use crate::base::cancel::Cancel;
 use crate::base::failure::{Code, Failure};
@@ -20,16 +21,19 @@ const POLL: Duration = Duration::from_millis(50);
 /// More threads than this only cost memory: one writer cannot keep up with them.
 const MOST_THREADS: usize = 32;
 
+/// So many bytes may be in flight for each item that may be: somewhat more than usual blocks have, packed and raw.
+const BYTES_EACH: u64 = 2 << 20;
+
 /// How wide an ordered map is.
-pub(super) struct Width<'a> {
+pub(in crate::sys) struct Width<'a> {
     /// Workers.
-    pub(super) threads: usize,
+    pub(in crate::sys) threads: usize,
     /// Ends it early.
-    pub(super) cancel: &'a Cancel,
+    pub(in crate::sys) cancel: &'a Cancel,
 }
 
 /// Where the producer sends its items.
-pub(super) struct Feed<'a, I, O> {
+pub(in crate::sys) struct Feed<'a, I, O> {
     state: Mutex<State<I, O>>,
     room: Condvar,
     work: Condvar,
@@ -43,18 +47,30 @@ struct State<I, O> {
     done: BTreeMap<u64, O>,
     sent: u64,
     consumed: u64,
+    /// Bytes of each item in flight, in order, and their sum.
+    sizes: VecDeque<u64>,
+    bytes: u64,
     ended: bool,
     failure: Option<Failure>,
 }
 
 impl<I, O> Feed<'_, I, O> {
     /// Sends the next item; waits for room.
-    pub(super) fn send(&self, item: I) -> Result<(), Failure> {
+    pub(in crate::sys) fn send(&self, item: I) -> Result<(), Failure> {
+        self.send_sized(item, 0)
+    }
+
+    /// Sends the next item, which takes so many bytes from now to the end of its consumption; waits for room.
+    pub(super) fn send_sized(&self, item: I, bytes: u64) -> Result<(), Failure> {
         let mut item = Some(item);
         self.wait(&self.room, |state| {
-            if state.sent - state.consumed >= self.ahead {
+            let in_flight = state.sent - state.consumed;
+            let is_full = in_flight > 0 && state.bytes + bytes > self.ahead * BYTES_EACH;
+            if in_flight >= self.ahead || is_full {
                 return None;
             }
+            state.bytes += bytes;
+            state.sizes.push_back(bytes);
             state.jobs.push_back((state.sent, item.take()?));
             state.sent += 1;
             Some(())
@@ -64,7 +80,7 @@ impl<I, O> Feed<'_, I, O> {
     }
 
     /// Fails when the map has ended early.
-    pub(super) fn check(&self) -> Result<(), Failure> {
+    pub(in crate::sys) fn check(&self) -> Result<(), Failure> {
         if let Err(failure) = self.cancel.check() {
             return Err(self.stop(failure));
         }
@@ -132,7 +148,10 @@ impl<I, O> Feed<'_, I, O> {
             None => (state.ended && state.sent == state.consumed).then_some(None),
         })? {
             consumer(result)?;
-            self.lock().consumed += 1;
+            let mut state = self.lock();
+            state.consumed += 1;
+            state.bytes -= state.sizes.pop_front().unwrap_or_default();
+            drop(state);
             self.room.notify_one();
         }
         Ok(())
@@ -141,7 +160,7 @@ impl<I, O> Feed<'_, I, O> {
 
 /// Runs `produce` on a thread of its own, each item through a worker (`worker` makes one per thread), and each
 /// result through `consume` on the calling thread, in the order of sending. Returns what `produce` returned.
-pub(super) fn ordered<I, O, T, W>(
+pub(in crate::sys) fn ordered<I, O, T, W>(
     width: &Width<'_>,
     produce: impl FnOnce(&Feed<'_, I, O>) -> Result<T, Failure> + Send,
     worker: impl Fn() -> W + Sync,
@@ -160,13 +179,15 @@ where
             done: BTreeMap::new(),
             sent: 0,
             consumed: 0,
+            sizes: VecDeque::new(),
+            bytes: 0,
             ended: false,
             failure: None,
         }),
         room: Condvar::new(),
         work: Condvar::new(),
         ready: Condvar::new(),
-        ahead: (2 * threads).max(8) as u64,
+        ahead: (2 * threads).max(6) as u64,
         cancel: width.cancel,
     };
     let (feed_of, worker) = (&feed, &worker);
@@ -217,7 +238,7 @@ where
 }
 
 /// Turns a panic of `work` into a failure: a stream whose thread just vanished would wait for ever.
-fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(in crate::sys) fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         Err(Failure::new(Code::Internal, "a thread of the stream panicked").caused_by(said(panic.as_ref())))
     })
@@ -270,6 +291,41 @@ mod tests {
         assert_eq!(seen, (0..300).map(|n| n * n).collect::<Vec<_>>());
         // One more than twelve, since the counter here is raised just before the item counts as consumed.
         assert!((2..=13).contains(&most.into_inner()));
+    }
+
+    #[test]
+    fn few_large_items_are_in_flight_and_one_of_any_size_always_may_be() {
+        let cancel = Cancel::new();
+        let (consumed, most) = (AtomicU64::new(0), AtomicU64::new(0));
+        let sizes = |n: u64| if n < 40 { 7 << 20 } else { u64::MAX / 2 };
+        let mut seen = 0;
+        let sent = ordered(
+            &Width { threads: 2, cancel: &cancel },
+            |feed| {
+                for n in 0..60_u64 {
+                    feed.send_sized(n, sizes(n))?;
+                    let in_flight = n + 1 - consumed.load(Ordering::SeqCst);
+                    most.fetch_max(if n < 40 { in_flight } else { in_flight + 1 }, Ordering::SeqCst);
+                }
+                Ok(60)
+            },
+            || {
+                |n: u64| {
+                    jitter(n);
+                    Ok(n)
+                }
+            },
+            |n| {
+                assert_eq!(n, seen);
+                seen += 1;
+                jitter(n + 1);
+                consumed.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            },
+        );
+        assert_eq!(sent, Ok(60));
+        // Two of 7 MiB in 16 MiB, or one larger than all; and one more, as above.
+        assert!((2..=3).contains(&most.into_inner()));
     }
 
     /// Runs an endless producer against the given parts; returns the failure, and what the producer was told.

@@ -59,24 +59,26 @@ pub fn pour<S: Source>(
     output: &mut dyn Output,
     control: Control<'_>,
 ) -> Result<(S::Output, Written), Failure> {
-    let pool = Pool::default();
+    // Apart, since a raw block touches all of its buffer, and a member less than half of it.
+    let (raw, packed) = (Pool::default(), Pool::default());
+    let written = if stages.gzip.is_some() { &packed } else { &raw };
     let mut writer = Writer { output, hasher: Sha256::new(), raw_size: 0, size: 0, members: 0, hint: HINT };
     let width =
         Width { threads: stages.threads.map_or_else(cores, NonZeroUsize::get), cancel: control.cancel };
     let value = ordered(
         &width,
-        |feed| source.run(&mut Cutter { feed, pool: &pool }),
-        || worker(stages.gzip, &pool),
-        |packed: Packed| {
-            writer.write(&packed.bytes, packed.raw_size, stages.gzip.is_some())?;
-            pool.give(packed.bytes);
+        |feed| source.run(&mut Cutter { feed, pool: &raw }),
+        || worker(stages.gzip, &raw, &packed),
+        |block: Packed| {
+            writer.write(&block.bytes, block.raw_size, stages.gzip.is_some())?;
+            written.give(block.bytes);
             (control.progress)(writer.raw_size);
             Ok(())
         },
     )?;
     control.cancel.check()?;
     if let Some(level) = stages.gzip {
-        let mut end = pool.take();
+        let mut end = packed.take();
         Packer::new(level).pack_end(writer.raw_size, writer.members, &mut end)?;
         writer.write(&end, 0, true)?;
     }
@@ -84,8 +86,16 @@ pub fn pour<S: Source>(
     Ok((value, Written { raw_size, size, sha256: Digest::of(hasher), members }))
 }
 
+/// The threads that compress for one of `crowd` pipelines which run at the same time; `None` for all cores.
+///
+/// Two of them get all cores each: the smaller one mostly ends early, the other must not be left with half of them, and a
+/// thread that waits costs nothing. More of them share twice the cores, so that memory stays bounded whatever their number.
+pub fn share(crowd: usize) -> Option<NonZeroUsize> {
+    (crowd > 2).then(|| NonZeroUsize::new((2 * cores()).div_ceil(crowd)).unwrap_or(NonZeroUsize::MIN))
+}
+
 /// The threads to use when nobody says.
-pub(super) fn cores() -> usize {
+pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
@@ -95,16 +105,20 @@ struct Packed {
     raw_size: usize,
 }
 
-fn worker<'a>(gzip: Option<Level>, pool: &'a Pool) -> impl FnMut(Block) -> Result<Packed, Failure> + 'a {
+fn worker<'a>(
+    gzip: Option<Level>,
+    raw: &'a Pool,
+    packed: &'a Pool,
+) -> impl FnMut(Block) -> Result<Packed, Failure> + 'a {
     let mut packer = gzip.map(Packer::new);
     move |block| {
         let raw_size = block.bytes.len();
         let Some(packer) = &mut packer else {
             return Ok(Packed { bytes: block.bytes, raw_size });
         };
-        let mut bytes = pool.take();
+        let mut bytes = packed.take();
         packer.pack(&block, &mut bytes)?;
-        pool.give(block.bytes);
+        raw.give(block.bytes);
         Ok(Packed { bytes, raw_size })
     }
 }

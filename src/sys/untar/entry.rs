@@ -1,13 +1,11 @@
-//! One entry of a tar archive: what its headers say, and its content on the way.
+//! One entry of a tar archive: what its headers say, and whether that may be believed.
 
-use crate::sys::content::Pieces;
+use crate::sys::untar::entries::Head;
 use crate::sys::untar::shown;
-use sha2::{Digest as _, Sha256};
-use std::cell::Cell;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
-use std::rc::Rc;
+use tar::PaxExtensions;
 
 /// Why an entry of this kind is not extracted.
 pub(super) fn unfit(kind: tar::EntryType) -> String {
@@ -44,23 +42,26 @@ pub(super) fn stays_inside(name: &Path, to: &Path) -> Result<(), String> {
 }
 
 /// What an entry's headers say about it.
-pub(super) struct Attributes {
-    pub(super) mode: u32,
-    pub(super) modified: (i64, u32),
-    pub(super) owner: Option<(u32, u32)>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// Its permissions, without setuid, setgid and sticky bits.
+    pub mode: u32,
+    /// Seconds and nanoseconds of its modification since 1970.
+    pub modified: (i64, u32),
+    /// Numbers of its user and group, if it tells them.
+    pub owner: Option<(u32, u32)>,
 }
 
 impl Attributes {
-    pub(super) fn of(entry: &mut tar::Entry<'_, Metered<Pieces>>) -> Result<Self, String> {
-        let header = entry.header();
+    pub(super) fn of(head: &Head) -> Result<Self, String> {
+        let header = &head.header;
         let wrong = |error: io::Error| format!("has a header that cannot be understood: {error}");
         let mode = header.mode().map_err(wrong)? & 0o777;
         // Blank fields are no rarity, and neither owner nor time is worth refusing an archive for.
         let number = |number: io::Result<u64>| number.ok().and_then(|n| u32::try_from(n).ok());
         let owner = number(header.uid()).zip(number(header.gid()));
         let mut modified = (header.mtime().unwrap_or(0).cast_signed(), 0);
-        let extensions = entry.pax_extensions().map_err(wrong)?;
-        for extension in extensions.into_iter().flatten() {
+        for extension in PaxExtensions::new(&head.extensions) {
             let extension = extension.map_err(wrong)?;
             let key = extension.key_bytes();
             if key.starts_with(b"GNU.sparse.") {
@@ -86,45 +87,4 @@ fn time(text: &str) -> Option<(i64, u32)> {
     } else {
         (seconds, nanos)
     })
-}
-
-/// Content that is hashed on its way.
-pub(super) struct Hashed<R> {
-    pub(super) inner: R,
-    pub(super) hasher: Sha256,
-    pub(super) read: u64,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..n]);
-        self.read += n as u64;
-        Ok(n)
-    }
-}
-
-/// Ends the stream where headers go on for too long: the tar reader keeps them in memory.
-pub(super) struct Metered<R> {
-    pub(super) inner: R,
-    pub(super) headers: Rc<Cell<u64>>,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("a header is too long")]
-pub(super) struct TooLong;
-
-impl<R: Read> Read for Metered<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.headers.get();
-        if left == 0 {
-            return Err(io::Error::other(TooLong));
-        }
-        let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let n = self.inner.read(&mut buffer[..want])?;
-        if left != u64::MAX {
-            self.headers.set(left - n as u64);
-        }
-        Ok(n)
-    }
 }

@@ -163,6 +163,37 @@ fn a_backup_of_an_unusual_size_is_told_of_once_a_day() {
 }
 
 #[test]
+fn a_new_backup_is_held_against_those_that_are_there_when_it_is_made() {
+    let steps = "step \"Save\" { file(\"data\").save(`kept/data_${run_stamp()}.bin`, #{ tag: \"daily\" }); }
+                 step \"Others\" { exec([\"sh\", \"others\"]); }";
+    let mut project = project().playbook("save", steps);
+    let mut save = |time: &str, size: usize, others: &str| {
+        std::fs::write(project.at("data"), "x".repeat(size)).unwrap();
+        std::fs::write(project.at("others"), others).unwrap();
+        project =
+            std::mem::replace(&mut project, crate::project::TestProject::new()).env("LIFEBOAT_NOW", at(time));
+        project.run(&["save"]).exits(0).stderr
+    };
+    for time in ["01:00", "02:00", "03:00"] {
+        save(time, 1000, "");
+    }
+    assert!(save("04:00", 100, "").contains("while the median of 3 earlier ones is 1000 B"));
+    // Three of four are left: one is gone, cut short or another's just when the new one is there.
+    let of = |others: &str| format!("cd kept && for f in *_010000.bin; do {others}; done");
+    let told = save("05:00", 100, &of("true"));
+    assert!(told.contains("while the median of 4 earlier ones is 1000 B"), "{told}");
+    for (time, others) in [
+        ("06:00", "mv $f $f.json $f.sha256 .."),
+        ("07:00", "mv ../$f* . && : > $f"),
+        ("08:00", "cp ../data $f && truncate -s 1000 $f && sed -i s/daily/weekly/ $f.json"),
+    ] {
+        let told = save(time, 10_000, &of(others));
+        let count = time[1..2].parse::<usize>().unwrap() - 2;
+        assert!(told.contains(&format!("while the median of {count} earlier ones is")), "{told}");
+    }
+}
+
+#[test]
 fn a_backup_that_took_unusually_long_is_told_of() {
     let receiver = Receiver::new();
     let mut project = project().file("data", "x").env("BACKUP_WEBHOOK_URL", receiver.url());

@@ -9,8 +9,14 @@ use std::process::{Command, Stdio};
 /// Backs up a database, loads the backup with stock tools into an empty one, and compares dumps of both.
 #[track_caller]
 fn round_trip(source: &TestDatabase) -> (TestProject, TestDatabase) {
+    round_trip_with(source, 0)
+}
+
+/// The same where the backup ends with that code.
+#[track_caller]
+fn round_trip_with(source: &TestDatabase, code: i32) -> (TestProject, TestDatabase) {
     let project = TestProject::new().database(source);
-    project.run(&["backup_database"]).exits(0);
+    project.run(&["backup_database"]).exits(code);
     let file = project.only(DIR, ".sql.gz");
     let copy = database("copy");
     let encoding = psql(
@@ -116,7 +122,8 @@ fn bytes_without_an_encoding_make_the_round_trip() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    let (project, copy) = round_trip(&source);
+    // Names that are no UTF-8 cannot be locked by their names, which is warned of.
+    let (project, copy) = round_trip_with(&source, 3);
     let raw = |database: &TestDatabase| {
         let output = Command::new(program("pg_dump")).envs(database.env()).output().unwrap();
         let lines = output.stdout.split(|byte| *byte == b'\n');

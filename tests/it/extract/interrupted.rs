@@ -17,6 +17,7 @@ use lifeboat::sys::facts::{Facts, Reality};
 use lifeboat::sys::host::Host;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,20 +28,20 @@ const FILES: usize = 1500;
 /// What a tree holds under every name, for comparison.
 type Tree = BTreeMap<Vec<u8>, String>;
 
-/// A project whose tree differs from its backup in many files; returns the tree of the backup and the one that stands.
-fn many() -> (TestProject, Tree, Tree) {
+/// A project whose tree differs from its backup in that many files; returns the tree of the backup and the one that stands.
+fn many(files: usize) -> (TestProject, Tree, Tree) {
     let project = project();
     let write = |n: usize, text: &str| {
         let at = project.at(format!("tree/{}", name(n)));
         std::fs::create_dir_all(at.parent().unwrap()).unwrap();
         std::fs::write(at, text).unwrap();
     };
-    (0..FILES).for_each(|n| write(n, &format!("the new content of {n}")));
+    (0..files).for_each(|n| write(n, &format!("the new content of {n}")));
     project.run(&["back"]).exits(0);
     let new = timeless(&project.at("tree"));
     // Every tenth is not there.
-    (0..FILES).filter(|n| n % 10 != 0).for_each(|n| write(n, &format!("old {n}")));
-    for n in (0..FILES).step_by(10) {
+    (0..files).filter(|n| n % 10 != 0).for_each(|n| write(n, &format!("old {n}")));
+    for n in (0..files).step_by(10) {
         std::fs::remove_file(project.at(format!("tree/{}", name(n)))).unwrap();
     }
     let old = timeless(&project.at("tree"));
@@ -117,7 +118,7 @@ fn in_doubt<O>(reconciled: Reconciled<O>) -> String {
 
 #[test]
 fn killed_while_files_change_places_it_is_finished_or_undone() {
-    let (project, new, old) = many();
+    let (project, new, old) = many(FILES);
     let mut between = 0;
     for (round, at) in [1, FILES / 4 + 1, FILES / 2 + 1, FILES - 101].into_iter().enumerate() {
         if !killed(&project, &["extract"], || has_changed(&project, at, "the new")) {
@@ -170,7 +171,7 @@ fn killed_while_files_change_places_it_is_finished_or_undone() {
 
 #[test]
 fn killed_while_it_rolls_back_it_is_finished() {
-    let (project, new, old) = many();
+    let (project, new, old) = many(FILES);
     let mut between = 0;
     for at in [1, FILES / 2 + 1] {
         project.run(&["extract"]).exits(0);
@@ -204,8 +205,134 @@ fn killed_while_it_rolls_back_it_is_finished() {
 }
 
 #[test]
+fn killed_while_new_folders_come_in_it_is_finished_or_undone() {
+    let project = project();
+    let name = |n: usize| format!("{:02}/{n:04}/sub", n / 100);
+    for n in 0..FILES {
+        std::fs::create_dir_all(project.at(format!("tree/{}", name(n)))).unwrap();
+        std::fs::write(project.at(format!("tree/{}/file", name(n))), format!("the new content of {n}"))
+            .unwrap();
+    }
+    std::fs::create_dir(project.at("tree/07/empty")).unwrap();
+    project.run(&["back"]).exits(0);
+    let new = timeless(&project.at("tree"));
+    // All folders of one hundred are there, with a file that the archive does not hold; the rest is not.
+    let empty = || {
+        std::fs::remove_dir_all(project.at("tree")).unwrap();
+        for n in 0..FILES / 100 {
+            std::fs::create_dir_all(project.at(format!("tree/{n:02}"))).unwrap();
+            let own = std::fs::File::create(project.at(format!("tree/{n:02}/own"))).unwrap();
+            (&own).write_all(b"own").unwrap();
+            own.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }
+    };
+    let mut both = new.clone();
+    empty();
+    let old = timeless(&project.at("tree"));
+    both.extend(old.iter().filter(|(name, _)| name.ends_with(b"own")).map(|(a, b)| (a.clone(), b.clone())));
+    let mut between = 0;
+    for (round, at) in [1, FILES / 3, FILES / 2, FILES - 101].into_iter().enumerate() {
+        empty();
+        let moment = || project.at(format!("tree/{}/file", name(at))).exists();
+        if !killed(&project, &["extract"], moment) {
+            continue;
+        }
+        // A file is there whole, or is not.
+        for (name, found) in timeless(&project.at("tree")).iter().filter(|(_, text)| text.starts_with("10")) {
+            assert!(both.get(name) == Some(found), "{}: {found}", String::from_utf8_lossy(name));
+        }
+        let was = was::<Extracted>(&project);
+        if states(&project) == ["swapping"] {
+            between += 1;
+            assert_eq!(reconciled(&project, &was), Reconciled::NotDone);
+        }
+        let path = format!("tree/.lifeboat-kept/{}-1", was.run);
+        if round % 2 == 0 {
+            project.run(&["extract"]).exits(0);
+            assert!(timeless(&project.at("tree")) == both);
+            assert!(matches!(reconciled(&project, &was), Reconciled::Done(_)));
+        }
+        project.run(&["rollback_kept", &path]).exits(0);
+        assert!(timeless(&project.at("tree")) == old);
+        assert_eq!(states(&project), ["undone"]);
+        // Forward and back once more, which is killed as well.
+        project.run(&["rollback_kept", &path]).exits(0);
+        assert!(timeless(&project.at("tree")) == both);
+        let gone = || !project.at(format!("tree/{}/file", name(at))).exists();
+        killed(&project, &["rollback_kept", &path], gone);
+        if states(&project) != ["undone"] {
+            project.run(&["rollback_kept", &path]).exits(0);
+        }
+        assert!(timeless(&project.at("tree")) == old);
+    }
+    assert!(between > 0, "it was never killed in between");
+}
+
+/// More files than the index holds by itself.
+#[test]
+fn killed_among_very_many_files_it_is_finished_or_undone() {
+    let files = 10_500;
+    let (project, new, old) = many(files);
+    let mut between = 0;
+    for (finished, at) in [(true, files / 2 + 1), (false, files / 3 + 1)] {
+        let was_killed = killed(&project, &["extract"], || has_changed(&project, at, "the new"));
+        one_or_the_other(&project, &new, &old);
+        let was = was::<Extracted>(&project);
+        if was_killed && states(&project) == ["swapping"] {
+            between += 1;
+            assert_eq!(reconciled(&project, &was), Reconciled::NotDone);
+        }
+        if finished {
+            project.run(&["extract"]).exits(0).says("1050 new, 9450 changed");
+            assert!(timeless(&project.at("tree")) == new);
+            assert!(matches!(reconciled(&project, &was), Reconciled::Done(_)));
+        }
+        let kept_at = project.at("tree/.lifeboat-kept").join(&kept(&project, "tree")[0]);
+        let lines = std::fs::read_to_string(kept_at.join("entries.jsonl")).unwrap().lines().count();
+        assert_eq!(lines, files);
+        let path = format!("tree/.lifeboat-kept/{}-1", was.run);
+        // What was changed since is kept as it is then.
+        if finished {
+            std::fs::remove_file(project.at(format!("tree/{}", name(7)))).unwrap();
+            std::fs::write(project.at(format!("tree/{}", name(7))), "mine").unwrap();
+        }
+        project.run(&["rollback_kept", &path]).exits(0);
+        assert!(timeless(&project.at("tree")) == old);
+        assert_eq!(states(&project), ["undone"]);
+        if finished {
+            project.run(&["rollback_kept", &path]).exits(0);
+            assert!(has_changed(&project, 7, "mine") && has_changed(&project, 8, "the new"));
+            project.run(&["rollback_kept", &path]).exits(0);
+            assert!(timeless(&project.at("tree")) == old);
+        }
+        std::fs::remove_dir_all(project.at("tree/.lifeboat-kept")).unwrap();
+    }
+    assert!(between > 0, "it was never killed in between");
+}
+
+#[test]
+fn what_somebody_puts_into_a_new_folder_stays_when_it_is_rolled_back() {
+    let project = project().file("tree/new/sub/a", "a").file("tree/new/b", "b").file("tree/other/c", "c");
+    project.run(&["back"]).exits(0);
+    std::fs::remove_dir_all(project.at("tree")).unwrap();
+    project.run(&["extract"]).exits(0).says("0 changed");
+    let extracted = timeless(&project.at("tree"));
+    std::fs::write(project.at("tree/new/sub/mine"), "mine").unwrap();
+    let with_mine = timeless(&project.at("tree"));
+    let path = format!("tree/.lifeboat-kept/{}", kept(&project, "tree").remove(0));
+    project.run(&["rollback_kept", &path]).exits(0);
+    let left = timeless(&project.at("tree"));
+    let names: Vec<&[u8]> = left.keys().map(Vec::as_slice).collect();
+    assert_eq!(names, [&b"new"[..], b"new/sub", b"new/sub/mine"]);
+    project.run(&["rollback_kept", &path]).exits(0);
+    assert!(timeless(&project.at("tree")) == with_mine);
+    std::fs::remove_file(project.at("tree/new/sub/mine")).unwrap();
+    assert!(timeless(&project.at("tree")) == extracted);
+}
+
+#[test]
 fn killed_while_it_stages_nothing_has_happened_and_the_next_run_tidies_up() {
-    let (project, new, old) = many();
+    let (project, new, old) = many(FILES);
     let staged = || {
         let found = kept(&project, "tree");
         let files = found.first().map(|name| project.at(format!("tree/.lifeboat-kept/{name}/files/07")));
@@ -279,6 +406,29 @@ fn a_full_disk_is_said_and_nothing_is_replaced() {
     let path = format!("tree/.lifeboat-kept/{}", disk.names(".lifeboat-kept").remove(0));
     disk.run(&project, &["rollback_kept", &path]).exits(0);
     assert_eq!(small(), "old");
+}
+
+#[test]
+fn a_new_folder_of_many_files_goes_back_on_a_full_disk() {
+    let project = project();
+    std::fs::create_dir_all(project.at("tree/new/sub")).unwrap();
+    for n in 0..400 {
+        std::fs::write(project.at(format!("tree/new/sub/a file of a long name {n:050}")), "new").unwrap();
+    }
+    project.run(&["back"]).exits(0);
+    std::fs::remove_dir_all(project.at("tree")).unwrap();
+    let disk = Disk::mount(&project, "tree", 8);
+    disk.run(&project, &["extract"]).exits(0);
+    let names = || {
+        let names = disk.names("");
+        names.into_iter().filter(|name| !name.starts_with('.') && name != "filler").collect::<Vec<_>>()
+    };
+    let count = || std::fs::read_dir(disk.outside().join("new/sub")).map_or(0, Iterator::count);
+    assert_eq!(count(), 400);
+    disk.fill();
+    let path = format!("tree/.lifeboat-kept/{}", disk.names(".lifeboat-kept").remove(0));
+    disk.run(&project, &["rollback_kept", &path]).exits(0);
+    assert_eq!((count(), names()), (0, Vec::new()));
 }
 
 #[test]

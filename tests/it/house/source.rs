@@ -22,12 +22,12 @@ pub struct Source {
     program: String,
 }
 
-/// All files of `src` and `tests`.
+/// All files of `src`, `tests` and `benches`.
 pub fn sources() -> &'static [Source] {
     static SOURCES: OnceLock<Vec<Source>> = OnceLock::new();
     SOURCES.get_or_init(|| {
         let mut sources = Vec::new();
-        for folder in ["src", "tests"] {
+        for folder in ["src", "tests", "benches"] {
             for entry in walkdir::WalkDir::new(root().join(folder)).sort_by_file_name() {
                 let entry = entry.unwrap();
                 if entry.path().extension().is_some_and(|extension| extension == "rs") {
@@ -35,7 +35,7 @@ pub fn sources() -> &'static [Source] {
                     let text = std::fs::read_to_string(entry.path()).unwrap();
                     let code = without_texts(&text);
                     let program = without_tests(&code).0;
-                    let is_test = folder == "tests";
+                    let is_test = folder != "src";
                     sources.push(Source { path, is_test, text, code, program });
                 }
             }

@@ -202,7 +202,10 @@ fn a_session_is_pinned_whatever_role_and_database_say() {
         ]
     );
     assert!(!session.is_superuser());
-    assert_eq!(catalog::dump_options(&session).unwrap(), "-c TimeZone=UTC -c lc_monetary=C");
+    assert_eq!(
+        catalog::dump_options(&session).unwrap(),
+        "-c statement_timeout=0 -c TimeZone=UTC -c lc_monetary=C"
+    );
     assert_eq!(session.version(), cluster().version());
 }
 

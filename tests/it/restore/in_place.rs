@@ -71,7 +71,7 @@ fn in_place_everything_is_replaced_in_one_transaction() {
         error: `DB` is not restored in place without a way back
            ——▶ playbooks/restore_file.rhai:14:9
            │
-        N │         restore(params.file, db, #{ skip_checksum: params.skip_checksum, in_place: params.in_place })
+        N │         restore(params.file, db, #{ jobs: params.jobs, skip_checksum: params.skip_checksum, in_place: params.in_place })
            │         ^
         caused by: the option `undo` names no fresh backup of it
         hint: Make a backup of it first, and name it: `restore(backup, db, #{ in_place: true, undo: fresh })`, where `fresh` is what `save` returned.

@@ -1,10 +1,16 @@
 //! What the role may do, and what is said loudly before it does it.
 
-use super::{DIR, backed_up, databases_like, kept, project};
+use super::{DIR, backed_up, databases_like, kept, plain_backup, project};
 use crate::aftermath::wait_for;
 use crate::cluster::{TestDatabase, cluster, database, dump_text, program, psql, psql_output};
+use crate::postgres::{changed, host};
 use crate::project::{Ran, TestProject};
 use expect_test::expect;
+use lifeboat::base::cancel::Reason;
+use lifeboat::base::failure::Code;
+use lifeboat::sys::postgres::connection::connect;
+use lifeboat::sys::postgres::slots::when_free;
+use std::cell::RefCell;
 use std::process::{Child, Command, Stdio};
 
 /// A database of a role that may make databases, and nothing else; a project that connects as it.
@@ -130,6 +136,52 @@ fn a_database_whose_connections_are_all_taken_is_restored_and_its_limit_is_named
     drop(sleeper);
     let kept = kept(&shop);
     psql(&kept, &format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {role}", kept.name));
+    psql(
+        &shop,
+        &format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}", shop.name),
+    );
+}
+
+#[test]
+fn three_connections_of_a_role_are_enough_whatever_number_is_asked_for() {
+    let (shop, role, project) = maker("restore_three");
+    psql(&shop, &format!("SET ROLE {role}; CREATE TABLE more AS SELECT 1 AS n; CREATE INDEX ON more (n)"));
+    let files = [back_up(&project), plain_backup(&project, &shop)];
+    let before = dump_text(&shop);
+    psql(&shop, &format!("ALTER ROLE {role} CONNECTION LIMIT 3"));
+    for file in files {
+        project.run(&["restore_file", &file, "--jobs", "4"]).exits(0);
+        assert!(dump_text(&shop) == before);
+        drop(kept(&shop));
+    }
+    psql(
+        &shop,
+        &format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}", shop.name),
+    );
+}
+
+#[test]
+fn a_connection_that_is_just_being_given_back_is_waited_for() {
+    let (shop, role, _) = maker("restore_given_back");
+    psql(&shop, &format!("ALTER ROLE {role} CONNECTION LIMIT 1"));
+    let (settings, host) = (changed(&shop, &[("PGUSER", &role), ("PGPASSWORD", "p4ss")]), host());
+    let first = RefCell::new(Some(connect(&host, &settings).unwrap()));
+    let second = when_free(&host, || {
+        let result = connect(&host, &settings);
+        if result.is_err() {
+            first.take();
+        }
+        result
+    });
+    assert!(second.is_ok() && first.take().is_none());
+    let full = connect(&host, &settings).err().unwrap();
+    // A run that is asked to end does not wait.
+    let asked = when_free(&host, || {
+        host.cancel().cancel(Reason::Interrupted);
+        Err::<(), _>(full.clone())
+    });
+    assert_eq!(asked.unwrap_err().code, Code::Interrupted);
+    drop(second);
     psql(
         &shop,
         &format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}", shop.name),

@@ -115,7 +115,8 @@ fn databases_of_other_encodings_make_the_round_trip() {
             run_bytes(&source, sql, encoding);
         }
         let before = raw(&source);
-        let (project, file) = backed_up(&source);
+        // Names that are no text of any encoding cannot be locked by name, which is warned of.
+        let (project, file) = super::backed_up_with(&source, if encoding == "SQL_ASCII" { 3 } else { 0 });
         restore(&project, &file);
         let one = kept(&source);
         assert!(raw(&source) == before, "{encoding}");

@@ -384,6 +384,28 @@ fn rows_are_borrowed_and_never_held_back() {
 }
 
 #[test]
+fn whole_rows_may_be_skipped_only_where_a_row_begins() {
+    let mut scanner = Scanner::new();
+    assert!(!scanner.skip_rows(9));
+    for (text, may) in [
+        ("COPY t FROM std", false),
+        ("in;\n", true),
+        ("", true),
+        ("1", false),
+        ("\n", true),
+        ("\\", false),
+        (".\n", false),
+    ] {
+        let mut rest = text.as_bytes();
+        while scanner.next(&mut rest).unwrap().is_some() {}
+        let line = scanner.line();
+        assert_eq!(scanner.skip_rows(5), may, "{text}");
+        assert_eq!(scanner.line(), if may { line + 5 } else { line });
+    }
+    assert_eq!(scanner.end(), Ok(None));
+}
+
+#[test]
 fn blocks_are_cut_at_line_ends() {
     let mut rest = &b"SELECT 1;\n-- x\nCOPY t FROM stdin;\n1\n\\.\n"[..];
     let mut scanner = Scanner::new();
