@@ -39,6 +39,13 @@ pub fn processes(project: &TestProject) -> Vec<(u32, String)> {
     found
 }
 
+/// Waits until a process of the project is this command. Whoever kills a run while it starts one leaves, for a moment, a copy
+/// of the run that holds its locks.
+#[track_caller]
+pub fn wait_for_child(project: &TestProject, command: &str) {
+    wait_for(command, || processes(project).iter().any(|(_, line)| line.trim_end() == command));
+}
+
 /// Asserts that no process of the project is left, or soon will be.
 #[track_caller]
 pub fn nobody_survives(project: &TestProject) {

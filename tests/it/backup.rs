@@ -1,6 +1,6 @@
 //! Backups from end to end: the real program, a real server, and stock tools to prove what it made.
 
-use crate::aftermath::wait_for;
+use crate::aftermath::wait_for_child;
 use crate::cluster::{PASSWORD, cluster, database, dump_text, program, psql, sample_database};
 use crate::project::TestProject;
 use lifeboat::base::backup::Manifest;
@@ -252,7 +252,7 @@ fn two_runs_do_not_work_on_one_folder() {
         .playbook("slow", "step \"x\" { file(\"data\").save(\"backups/a\"); exec([\"sleep\", \"30\"]); }")
         .playbook("other", "step \"x\" { file(\"data\").save(\"backups/b\"); }");
     let mut first = project.start(&["slow"]);
-    wait_for("the first file", || project.at("backups/a").exists());
+    wait_for_child(&project, "sleep 30");
     project.run(&["other"]).exits(11).says("another run works on `").says("held by run ");
     first.kill().unwrap();
     first.wait().unwrap();
@@ -268,7 +268,7 @@ fn two_runs_with_different_state_folders_do_not_work_on_one_folder() {
         .playbook("slow", "step \"x\" { file(\"data\").save(\"backups/a\"); exec([\"sleep\", \"30\"]); }")
         .playbook("other", "step \"x\" { file(\"data\").save(\"backups/b\"); }");
     let mut first = project.start(&["slow"]);
-    wait_for("the first file", || project.at("backups/a").exists());
+    wait_for_child(&project, "sleep 30");
     let elsewhere = project.at("elsewhere").display().to_string();
     let project = project.env("LIFEBOAT_STATE", elsewhere);
     project.run(&["other"]).exits(11).says("held by a run with another state folder");

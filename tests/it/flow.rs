@@ -109,7 +109,7 @@ fn a_person_at_a_terminal_is_asked() {
 
 const CLEANS: &str = r#"
 ensure {
-    step "Work" { exec(["touch", "made"]); exec(["sleep", "600"]); }
+    step "Work" { exec(["sh", "-c", "touch made; exec sleep 600"]); }
 } always {
     step "Clean up" { exec(["rm", "made"]); exec(["touch", "cleaned"]); }
 }
