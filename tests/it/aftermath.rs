@@ -39,11 +39,11 @@ pub fn processes(project: &TestProject) -> Vec<(u32, String)> {
     found
 }
 
-/// Waits until a process of the project is this command. Whoever kills a run while it starts one leaves, for a moment, a copy
-/// of the run that holds its locks.
+/// Waits until a process of the project runs this command, whatever folder its program is in. Whoever kills a run while it starts
+/// one leaves, for a moment, a copy of the run that holds its locks.
 #[track_caller]
 pub fn wait_for_child(project: &TestProject, command: &str) {
-    wait_for(command, || processes(project).iter().any(|(_, line)| line.trim_end() == command));
+    wait_for(command, || processes(project).iter().any(|(_, line)| line.trim_end().ends_with(command)));
 }
 
 /// Asserts that no process of the project is left, or soon will be.
