@@ -2,9 +2,11 @@
 
 use crate::base::backup::{Content, TableContent};
 use crate::base::failure::{Code, Failure};
+use crate::sys::postgres::loading::outline::Outline;
 use crate::sys::postgres::loose::Loose;
 use crate::sys::postgres::requirements::Requirements;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -30,6 +32,8 @@ pub struct Findings {
     pub requirements: Requirements,
     /// Sequences and large objects of a dump.
     pub loose: Loose,
+    /// The order of a dump, if it was asked for and there is one to be told.
+    pub outline: Option<Arc<Outline>>,
     /// Version of the server that a dump is of.
     pub server: Option<String>,
     /// Entries of an archive.
@@ -58,6 +62,14 @@ impl Reading {
             Content::Sql => Self::Sql(Box::default()),
             Content::Tar => Self::Tar(TarReading::begin()),
             Content::File => Self::Opaque,
+        }
+    }
+
+    /// As [`Reading::of`]; what is found of a dump has its outline.
+    pub fn with_outline(content: Content) -> Self {
+        match content {
+            Content::Sql => Self::Sql(Box::new(SqlReading::with_outline())),
+            Content::Tar | Content::File => Self::of(content),
         }
     }
 

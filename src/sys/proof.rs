@@ -9,6 +9,7 @@ use crate::base::failure::{Code, Failure};
 use crate::sys::content::{Reading, ahead};
 use crate::sys::facts::Facts;
 use crate::sys::fs;
+use crate::sys::postgres::loading::outline::Outline;
 use crate::sys::postgres::loose::Loose;
 use crate::sys::postgres::requirements::Requirements;
 use crate::sys::store::{self, Found};
@@ -82,6 +83,8 @@ pub struct Proof {
     pub requirements: Requirements,
     /// Sequences and large objects of a dump.
     pub loose: Loose,
+    /// The order of a dump that was read to be restored.
+    pub outline: Option<Arc<Outline>>,
     /// Version of the server that a dump is of, as the dump says.
     pub server: Option<String>,
 }
@@ -163,7 +166,11 @@ pub fn prove(facts: &Facts, path: &Path, checksum: Checksum, reread: Reread) -> 
         Some((proof, sections)) => (proof, Some(sections)),
         None => {
             let checksum = if is_alone { Checksum::IfThere } else { checksum };
-            (prove_while(facts, path, checksum, &mut |_| Ok(()))?, None)
+            let reading = |content| match reread {
+                Reread::Always => Reading::of(content),
+                Reread::UnlessVerified => Reading::with_outline(content),
+            };
+            (read(facts, path, checksum, reading, &mut |_| Ok(()))?, None)
         }
     };
     if (is_whole || is_alone) && proof.verification.intact {
@@ -193,11 +200,32 @@ pub fn sections(facts: &Facts, path: &Path) -> Option<Arc<Sections>> {
     known.sections.clone()
 }
 
+/// The outline of the dump that was proved last, and what its tables hold, if it is the one at `path` with this SHA-256 and was
+/// not touched since.
+pub fn outline(facts: &Facts, path: &Path, sha256: &str) -> Option<(Arc<Outline>, Vec<TableContent>)> {
+    let proved = facts.host().proved.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_it = |known: &&Known| {
+        known.path == path && known.identity == identity(path) && known.proof.verification.sha256 == sha256
+    };
+    let known = proved.as_ref().filter(is_it)?;
+    Some((known.proof.outline.clone()?, known.proof.tables.clone()))
+}
+
 /// As [`prove`], but always reads the file, and hands the content to `also` on the way, up to the first defect; what that fails with ends it.
 pub fn prove_while(
     facts: &Facts,
     path: &Path,
     checksum: Checksum,
+    also: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<Proof, Failure> {
+    read(facts, path, checksum, Reading::of, also)
+}
+
+fn read(
+    facts: &Facts,
+    path: &Path,
+    checksum: Checksum,
+    reading: impl FnOnce(Content) -> Reading,
     also: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
 ) -> Result<Proof, Failure> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -231,7 +259,7 @@ pub fn prove_while(
     let progress = |done: u64| tell(facts, &name, done, total);
     let control = Control { cancel: facts.cancel(), progress: &progress };
     let expected = sidecar.as_deref().and_then(Digest::parse);
-    let mut reading = Reading::of(content);
+    let mut reading = reading(content);
     let mut take = |bytes: &[u8], ahead| {
         also(bytes)?;
         reading.take(bytes, ahead)
@@ -324,6 +352,7 @@ pub fn prove_while(
         tables: read.tables,
         requirements: read.requirements,
         loose: read.loose,
+        outline: read.outline,
         server: read.server,
     })
 }

@@ -8,7 +8,7 @@ use crate::sys::facts::Facts;
 use crate::sys::fs;
 use crate::sys::postgres::connection::Session;
 use crate::sys::postgres::load::{LoadOptions, Loaded, Loader};
-use crate::sys::postgres::loading::{Filling, Full};
+use crate::sys::postgres::loading::{Filling, Full, Known};
 use crate::sys::postgres::maintenance::Maintenance;
 use crate::sys::postgres::server_disk::DataDisk;
 use crate::sys::postgres::settings::Settings;
@@ -56,7 +56,9 @@ pub(super) fn fill(
             return filling.from_sections(&sections);
         }
     }
-    filling.from_stream(|take| feed(facts, basis, &progress, take))
+    let outline = proof::outline(facts, path, &basis.sha256);
+    let known = outline.as_ref().map(|(outline, contents)| Known { outline, contents });
+    filling.from_stream(known, |take| feed(facts, basis, &progress, take))
 }
 
 /// Loads the backup through `session`, in the transaction that is open; returns what was loaded, and the tables as the stream held

@@ -4,10 +4,12 @@ use super::Findings;
 use crate::base::backup::{Content, TableContent};
 use crate::sys::postgres::ahead::RowsAhead;
 use crate::sys::postgres::contents::Contents;
+use crate::sys::postgres::loading::outline::OutlineReader;
 use crate::sys::postgres::loose::LooseReader;
 use crate::sys::postgres::requirements::Requirements;
 use crate::sys::postgres::scan::{ScanError, Scanner};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a piece of content says by itself, before what stands ahead of it was read.
 pub type Ahead = Option<RowsAhead>;
@@ -27,6 +29,8 @@ pub struct SqlReading {
     contents: Contents,
     requirements: Requirements,
     loose: LooseReader,
+    /// The order of the dump, if it is asked for.
+    outline: Option<OutlineReader>,
     error: Option<ScanError>,
     without_rows: bool,
 }
@@ -36,14 +40,22 @@ impl SqlReading {
         Self { without_rows: true, ..Self::default() }
     }
 
+    pub(super) fn with_outline() -> Self {
+        Self { outline: Some(OutlineReader::default()), ..Self::default() }
+    }
+
     pub(super) fn take(&mut self, bytes: &[u8], ahead: Ahead) {
         let Some(ahead) = ahead else { return self.scan(bytes) };
         let (before, lines) = ahead.split(bytes);
         self.scan(before);
         // Only here, with all read that comes before them, is it known whether the lines are rows.
         if self.error.is_none() && self.scanner.skip_rows(ahead.rows().rows()) {
+            let rest = ahead.rest(bytes);
             self.contents.skip_rows(ahead.rows());
-            self.scan(ahead.rest(bytes));
+            if let Some(outline) = &mut self.outline {
+                outline.skip_rows(lines.len() - rest.len());
+            }
+            self.scan(rest);
         } else {
             self.scan(lines);
         }
@@ -60,6 +72,9 @@ impl SqlReading {
                     self.contents.observe(&segment);
                     self.requirements.observe(&segment);
                     self.loose.observe(&segment);
+                    if let Some(outline) = &mut self.outline {
+                        outline.observe(&segment);
+                    }
                 }
                 Ok(None) => return,
                 Err(error) => {
@@ -112,6 +127,9 @@ impl SqlReading {
             Err(error) => findings.problems.push(error.to_string()),
         }
         findings.complete = findings.problems.is_empty();
+        if findings.complete {
+            findings.outline = self.outline.and_then(OutlineReader::end).map(Arc::new);
+        }
         findings
     }
 }

@@ -120,6 +120,8 @@ pub struct Loader<'a> {
     tablespaces: Arc<BTreeSet<String>>,
     context: Arc<Context>,
     target: Option<Target>,
+    /// Tables whose rows are to come, by their names.
+    expected: BTreeMap<String, Target>,
     before: LinesBefore<'a>,
     /// Rows have passed, so that what follows stands behind them.
     has_rows: bool,
@@ -177,6 +179,7 @@ impl<'a> Loader<'a> {
             tablespaces: terms.tablespaces,
             context: Arc::default(),
             target: None,
+            expected: BTreeMap::new(),
             before: Box::new(|| 0),
             has_rows: false,
             deferred: Vec::new(),

@@ -71,6 +71,7 @@ pub(super) fn prove(facts: &Facts, path: &Path) -> Result<Option<(Proof, Arc<Sec
         tables: read.tables,
         requirements: read.requirements,
         loose: read.loose,
+        outline: None,
         server: read.server,
         manifest: Some(manifest),
     };

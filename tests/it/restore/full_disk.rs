@@ -164,11 +164,12 @@ fn on_a_small_server() {
 
     std::fs::remove_file(filler).unwrap();
     let filler = fill(&disk, free() - 50);
-    // A few bytes may take all that is left at once. What they took is given back, and the server does not end with it.
+    // A few bytes may take all that is left at once. What they took is given back, and the server does not end with it. (Rows of
+    // one table in two places are loaded in their order, with nobody beside who would see the disk fill up.)
     let rows = "1\n".repeat(20_000);
     let text = format!(
         "SET client_encoding = 'UTF8';\nCREATE TABLE public.fat (x int, y text DEFAULT pg_catalog.repeat('x'::text, 20000));\n\
-         ALTER TABLE ONLY public.fat ALTER COLUMN y SET STORAGE EXTERNAL;\nCOPY public.fat (x) FROM stdin;\n{rows}\\.\n\n\
+         ALTER TABLE ONLY public.fat ALTER COLUMN y SET STORAGE EXTERNAL;\nCOPY public.fat (x) FROM stdin;\n{rows}\\.\n\nCOPY public.fat (x) FROM stdin;\n\\.\n\n\
          --\n-- PostgreSQL database dump complete\n--\n"
     );
     std::fs::write(place.project.at(format!("{DIR}/fat.sql")), text).unwrap();

@@ -353,6 +353,48 @@ fn a_plain_dump_gains_from_many_sessions_too_and_becomes_the_same() {
     assert_eq!(psql(&source, "SELECT last_value FROM s"), "7\n");
 }
 
+#[test]
+fn what_is_made_of_a_plain_dumps_first_table_does_not_wait_for_the_last() {
+    let source = database("restore_stream_order");
+    psql(
+        &source,
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int); CREATE TABLE c (id int PRIMARY KEY); \
+         INSERT INTO a SELECT n FROM generate_series(1, 1000) n; INSERT INTO b SELECT n FROM generate_series(1, 1500000) n; \
+         INSERT INTO c VALUES (1)",
+    );
+    let project = project(&source);
+    let file = super::plain_backup(&project, &source);
+    restore(&project, &file).says("restored 3 tables, 1501001 rows");
+    drop(kept(&source));
+    // Transactions are numbered in the order in which they begin to write.
+    let order = "SELECT (SELECT xmin::text::int FROM pg_class WHERE relname = 'a_pkey') < xmin::text::int, \
+                 (SELECT xmin::text::int FROM pg_class WHERE relname = 'c_pkey') > xmin::text::int FROM c";
+    assert_eq!(psql(&source, order), "t|t\n");
+}
+
+#[test]
+fn what_fails_beside_the_rows_of_a_plain_dump_ends_them() {
+    let source = database("restore_stream_fails");
+    psql(
+        &source,
+        "CREATE TABLE a (id int); INSERT INTO a VALUES (1), (1); CREATE TABLE b (id int); \
+         INSERT INTO b SELECT n FROM generate_series(1, 1500000) n; CREATE INDEX i ON a (id)",
+    );
+    let project = project(&source);
+    let file = super::plain_backup(&project, &source);
+    let path = project.at(&file);
+    project.stock(".", "gunzip", &[path.to_str().unwrap()]);
+    let plain = path.with_extension("");
+    let text = std::fs::read_to_string(&plain).unwrap();
+    std::fs::write(&plain, text.replace("CREATE INDEX i", "CREATE UNIQUE INDEX i")).unwrap();
+    let before = dump_text(&source);
+    let ran = project.run(&["restore_file", file.trim_end_matches(".gz")]).exits(1);
+    let line = text.lines().position(|line| line.starts_with("CREATE INDEX i")).unwrap() + 1;
+    ran.says(&format!("line {line}, `CREATE UNIQUE INDEX i")).says("could not create unique index \"i\"");
+    assert!(dump_text(&source) == before);
+    assert_eq!(super::databases_like(&format!("{}_staging", source.name)), [""; 0]);
+}
+
 /// A table with foreign keys, and an event trigger that does `body` for each DDL command once the rows are there.
 fn with_event_trigger(hint: &str, body: &str) -> TestDatabase {
     let source = database(hint);

@@ -56,10 +56,11 @@ fn proxy(how: Break) -> (u16, Arc<AtomicBool>) {
                     if bytes.windows(7).any(|window| window == b"COMMIT\0") {
                         cut.store(true, Ordering::SeqCst);
                         breaks.store(true, Ordering::SeqCst);
+                        // Before the server can answer, which would let the other side ask again.
+                        closed.store(how == Break::ForGood, Ordering::SeqCst);
                         if how != Break::Before {
                             (&answer).write_all(bytes).unwrap();
                         }
-                        closed.store(how == Break::ForGood, Ordering::SeqCst);
                         let _ = asked.shutdown(Shutdown::Both);
                         return false;
                     }

@@ -13,13 +13,13 @@ fn told(reading: SqlReading) -> (Findings, u64, Vec<TableContent>) {
 }
 
 fn in_order(dump: &[u8]) -> (Findings, u64, Vec<TableContent>) {
-    let mut reading = SqlReading::default();
+    let mut reading = SqlReading::with_outline();
     reading.take(dump, None);
     told(reading)
 }
 
 fn with_ahead<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Findings, u64, Vec<TableContent>) {
-    let mut reading = SqlReading::default();
+    let mut reading = SqlReading::with_outline();
     for piece in pieces {
         reading.take(piece, ahead(Content::Sql, piece));
     }
@@ -205,7 +205,7 @@ proptest! {
             raw.extend_from_slice(bytes);
             Ok(())
         });
-        let mut reading = SqlReading::default();
+        let mut reading = SqlReading::with_outline();
         let parallel = inspect_ahead(
             &file[..],
             &Inspection::default(),

@@ -51,7 +51,8 @@ impl Loader<'_> {
                 (table, columns, Some(Renamed { back }))
             }
         };
-        let target = self.target.take();
+        let of_part = self.target.take();
+        let target = of_part.clone().or_else(|| self.expected.remove(&head.table));
         let oid = match &target {
             Some(target) if target.name != head.table => {
                 return Err(Failure::new(
@@ -73,7 +74,7 @@ impl Loader<'_> {
             },
         };
         // More rows of the same table may follow, which must not empty it again.
-        self.target = target.clone().map(|target| Target { freeze: false, ..target });
+        self.target = of_part.map(|target| Target { freeze: false, ..target });
         let list = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
         let encoding = literal(&self.done.encoding);
         let options = if head.options.is_empty() {

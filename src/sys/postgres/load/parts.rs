@@ -42,6 +42,16 @@ impl<'a> Loader<'a> {
         self.before = before;
     }
 
+    /// Tells of the tables whose rows are to come, each once.
+    pub fn expect(&mut self, targets: Vec<Target>) {
+        self.expected = targets.into_iter().map(|target| (target.name.clone(), target)).collect();
+    }
+
+    /// The tables whose rows are in.
+    pub fn copied(&self) -> &BTreeMap<String, Copied> {
+        &self.done.copied
+    }
+
     /// Carries out what was taken, as far as statements were kept back to go in one batch.
     pub fn pause(&mut self) -> Result<(), Failure> {
         self.flush()

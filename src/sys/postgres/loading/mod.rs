@@ -9,8 +9,11 @@
 
 pub mod facts;
 pub mod kind;
+pub mod outline;
 pub mod schedule;
+mod shared;
 pub mod steps;
+mod streamed;
 mod tail;
 mod worker;
 
@@ -18,22 +21,23 @@ use super::connection::{Session, connect};
 use super::context::Context;
 use super::load::{Copied, Deferred, LoadOptions, Loaded, Loader, Target, Terms};
 use super::quote::literal;
-use super::read_back::{Compared, Described, Manner, ReadBack, Reader, open};
+use super::read_back::{Described, ReadBack, Reader, open};
 use super::server_disk::DataDisk;
 use super::settings::Settings;
 use super::slots::when_free;
 use crate::base::backup::TableContent;
-use crate::base::event::{Progress, What};
 use crate::base::failure::{Code, Failure};
 use crate::sys::host::Host;
-use crate::sys::stream::{Section, Sections, guarded};
+use crate::sys::stream::{Section, Sections};
 use kind::Kind;
-use schedule::Schedule;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::ScopedJoinHandle;
+use schedule::Step;
+use shared::Shared;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use steps::{Circumstances, Table, Work, steps};
+pub use streamed::Known;
 
 /// How often a waiting thread looks whether the run is to end.
 const POLL: Duration = Duration::from_millis(50);
@@ -93,7 +97,7 @@ struct Left<'a> {
     tables: Vec<Table>,
     copied: BTreeMap<String, Copied>,
     contents: Vec<TableContent>,
-    statements: Vec<Deferred>,
+    statements: Cow<'a, [Deferred]>,
     terms: Terms,
     /// The settings that rows are loaded under.
     context: Arc<Context>,
@@ -102,6 +106,14 @@ struct Left<'a> {
     behind: Option<&'a Section>,
     lines_before: OnceLock<u64>,
     data: u64,
+}
+
+/// What is left, with those who carry it out.
+struct Ready<'a> {
+    left: Left<'a>,
+    work: Vec<Work>,
+    steps: Vec<Step>,
+    sessions: Vec<(Session, Session)>,
 }
 
 impl Filling<'_> {
@@ -116,26 +128,6 @@ impl Filling<'_> {
             session.run(&format!("SET lc_monetary = {}", literal(monetary)))?;
         }
         Ok(session)
-    }
-
-    /// Fills it from a stream: `feed` hands the dump's bytes over in their order, and fails when they are not those that were
-    /// verified.
-    ///
-    /// # Errors
-    /// What the server refuses, with the line of the dump; what `feed` fails with; a difference is a result.
-    pub fn from_stream(
-        &self,
-        feed: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure>,
-    ) -> Result<Full, Failure> {
-        let session = self.session()?;
-        let mut loader = Loader::begin(&session, LoadOptions { defer: true, ..self.options(false) })?;
-        feed(&mut |bytes| {
-            self.disk.as_ref().map_or(Ok(()), DataDisk::check)?;
-            loader.take(bytes)
-        })?;
-        let (left, loaded) = Self::rest(&session, loader)?;
-        drop(session);
-        self.carry_out(left, loaded)
     }
 
     /// Fills it from a file of ours, whose parts can be read apart.
@@ -204,32 +196,19 @@ impl Filling<'_> {
             tables[table].size += section.raw_size;
             rows[table].push(number);
         }
-        let is_utf8 = loader.terms().encoding().eq_ignore_ascii_case("UTF8");
-        if !is_utf8 && tables.iter().any(|table| table.name.contains('\\')) {
-            return Ok(Err("it has names that are no UTF-8".to_owned()));
-        }
         if tables.iter().any(|table| !tail.contents.iter().any(|content| content.table == table.name)) {
             return Ok(Err("it does not tell what its tables hold".to_owned()));
         }
-        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
-        let found = facts::tables(session, &names)?;
-        let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else {
-            return Ok(Err("the server does not find a table by the name it has in the dump".to_owned()));
+        let (targets, described) = match Self::targets(session, loader, &mut tables)? {
+            Ok(found) => found,
+            Err(why) => return Ok(Err(why.to_owned())),
         };
-        let mut targets = Vec::new();
-        for (table, found) in tables.iter_mut().zip(&found) {
-            table.late = found.late;
-            table.analyze = found.alone;
-            let freeze = found.freeze && table.size >= WORTH_FREEZING;
-            targets.push(Target { name: table.name.clone(), oid: found.oid, freeze });
-        }
-        let described = Described::ask(session, found.iter().map(|found| found.oid))?;
         Ok(Ok(Left {
             source: Some(Source { sections, rows, targets, rest: tail.data }),
             tables,
             copied: BTreeMap::new(),
             contents: tail.contents,
-            statements: tail.statements,
+            statements: Cow::Owned(tail.statements),
             terms: loader.terms(),
             context: loader.context().clone(),
             described,
@@ -239,47 +218,43 @@ impl Filling<'_> {
         }))
     }
 
-    /// What is left when all rows are in.
-    fn rest(session: &Session, mut loader: Loader<'_>) -> Result<(Left<'static>, Loaded), Failure> {
-        loader.pause()?;
-        let (statements, terms) = (loader.take_deferred(), loader.terms());
-        let context = loader.context().clone();
-        let (loaded, contents) = loader.end()?;
-        let names: Vec<&str> = loaded.copied.keys().map(String::as_str).collect();
-        let found = facts::tables(session, &names)?;
-        let sizes = facts::sizes(session, loaded.copied.values().map(|copied| copied.oid))?;
-        let mut tables = Vec::new();
-        for ((name, copied), found) in loaded.copied.iter().zip(found) {
-            let size = sizes.get(&copied.oid).copied().unwrap_or(0);
-            let analyze = found.is_some_and(|found| found.alone);
-            tables.push(Table { name: name.clone(), size, late: false, loaded: true, analyze });
+    /// Looks at the tables whose rows are to come, or says why these cannot be loaded apart.
+    fn targets(
+        session: &Session,
+        loader: &Loader<'_>,
+        tables: &mut [Table],
+    ) -> Result<Result<(Vec<Target>, Described), &'static str>, Failure> {
+        let is_utf8 = loader.terms().encoding().eq_ignore_ascii_case("UTF8");
+        if !is_utf8 && tables.iter().any(|table| table.name.contains('\\')) {
+            return Ok(Err("it has names that are no UTF-8"));
         }
-        let described = Described::ask(session, loaded.copied.values().map(|copied| copied.oid))?;
-        let copied = loaded.copied.clone();
-        let left = Left {
-            source: None,
-            tables,
-            copied,
-            contents,
-            statements,
-            terms,
-            context,
-            described,
-            behind: None,
-            lines_before: OnceLock::new(),
-            data: 0,
+        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+        let found = facts::tables(session, &names)?;
+        let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else {
+            return Ok(Err("the server does not find a table by the name it has in the dump"));
         };
-        Ok((left, loaded))
+        let mut targets = Vec::new();
+        for (table, found) in tables.iter_mut().zip(&found) {
+            table.late = found.late;
+            table.analyze = found.alone;
+            let freeze = found.freeze && table.size >= WORTH_FREEZING;
+            targets.push(Target { name: table.name.clone(), oid: found.oid, freeze });
+        }
+        let described = Described::ask(session, found.iter().map(|found| found.oid))?;
+        Ok(Ok((targets, described)))
     }
 
-    fn carry_out(&self, left: Left<'_>, mut loaded: Loaded) -> Result<Full, Failure> {
-        let session = when_free(self.host, || self.session())?;
+    /// All that is needed to carry out what is left, beside rows that are `streamed` if they are not in.
+    fn ready<'l>(&self, left: Left<'l>, streamed: bool) -> Result<Ready<'l>, Failure> {
+        // A session that has just ended may still be counted; where rows are to come, none has.
+        let session = if streamed { self.session()? } else { when_free(self.host, || self.session())? };
         let kinds = kinds(&session, &left.statements)?;
         let views_run_code = facts::views_run_code(&session)?;
-        let circumstances = Circumstances { data: left.data, views_run_code, only_counted: !self.compare };
+        let only_counted = !self.compare;
+        let circumstances = Circumstances { data: left.data, views_run_code, only_counted, streamed };
         let (work, steps): (Vec<Work>, Vec<_>) =
             steps(&left.tables, &kinds, circumstances).into_iter().unzip();
-        let sessions = self.sessions(session, work.len())?;
+        let sessions = self.sessions(session, work.len(), streamed)?;
         let memory = INDEX_MEMORY_MIB / sessions.len() as u64;
         for (session, reader) in &sessions {
             // Steps wait for each other here, and only for as long as they must.
@@ -290,40 +265,28 @@ impl Filling<'_> {
                 memory << 10
             ))?;
         }
-        let encoding = left.terms.encoding().to_owned();
-        let shared = Shared {
-            filling: self,
-            manner: Manner { encoding: &encoding, pinned: self.pinned, monetary: self.monetary },
-            contents: left.contents.iter().map(|content| (content.table.as_str(), content)).collect(),
-            state: Mutex::new(State {
-                schedule: Schedule::new(steps),
-                rows_left: work.iter().filter(|work| matches!(work, Work::Rows(_))).count(),
-                copied: left.copied.clone(),
-                failure: None,
-                compared: Compared::default(),
-                analyzed: BTreeSet::new(),
-                notes: Vec::new(),
-            }),
-            turn: Condvar::new(),
-            work,
-            left: &left,
-        };
-        shared.run(&sessions)?;
-        let state = shared.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        loaded.copied = state.copied;
-        for note in state.notes {
-            if !loaded.notes.contains(&note) {
-                loaded.notes.push(note);
-            }
-        }
-        let found = state.compared.end(&sessions[0].1, &loaded)?;
-        Ok(Full { loaded, found, analyzed: state.analyzed.into_iter().collect() })
+        Ok(Ready { left, work, steps, sessions })
+    }
+
+    fn carry_out(&self, left: Left<'_>, loaded: Loaded) -> Result<Full, Failure> {
+        let ready = self.ready(left, false)?;
+        let shared = Shared::of(self, &ready);
+        shared.run(&ready.sessions);
+        shared.ended()?;
+        shared.full(loaded, &ready.sessions[0].1)
     }
 
     /// Pairs of sessions, one that changes and one that reads, as many as the server lets in.
-    fn sessions(&self, first: Session, steps: usize) -> Result<Vec<(Session, Session)>, Failure> {
+    fn sessions(
+        &self,
+        first: Session,
+        steps: usize,
+        streamed: bool,
+    ) -> Result<Vec<(Session, Session)>, Failure> {
         let reader = Reader { host: self.host, settings: self.settings };
-        let mut sessions = vec![(first, when_free(self.host, || open(&reader, self.monetary))?)];
+        let first_reader = || open(&reader, self.monetary);
+        let first_reader = if streamed { first_reader()? } else { when_free(self.host, first_reader)? };
+        let mut sessions = vec![(first, first_reader)];
         while sessions.len() < self.jobs.min(steps) {
             match self.session().and_then(|session| Ok((session, open(&reader, self.monetary)?))) {
                 Ok(pair) => sessions.push(pair),
@@ -368,117 +331,4 @@ pub fn analyze(session: &Session, encoding: &str, done: &[u32]) -> Result<(), Fa
         session.run(&format!("ANALYZE {}", names.join(", ")))?;
     }
     Ok(())
-}
-
-struct State {
-    schedule: Schedule,
-    rows_left: usize,
-    copied: BTreeMap<String, Copied>,
-    failure: Option<Failure>,
-    compared: Compared,
-    analyzed: BTreeSet<u32>,
-    notes: Vec<String>,
-}
-
-/// What the workers share.
-struct Shared<'a> {
-    filling: &'a Filling<'a>,
-    manner: Manner<'a>,
-    contents: BTreeMap<&'a str, &'a TableContent>,
-    left: &'a Left<'a>,
-    work: Vec<Work>,
-    state: Mutex<State>,
-    turn: Condvar,
-}
-
-impl Shared<'_> {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets a worker for each pair of sessions carry out steps until all are done or one fails.
-    fn run(&self, sessions: &[(Session, Session)]) -> Result<(), Failure> {
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = sessions
-                .iter()
-                .map(|(session, reader)| {
-                    scope.spawn(move || {
-                        if let Err(failure) = guarded(|| worker::work(self, session, reader)) {
-                            self.fail(failure);
-                        }
-                    })
-                })
-                .collect();
-            while !workers.iter().all(ScopedJoinHandle::is_finished) {
-                if let Err(failure) = self.watch() {
-                    self.fail(failure);
-                }
-                let state = self.lock();
-                if state.schedule.is_over() {
-                    break;
-                }
-                if state.failure.is_none() {
-                    drop(self.turn.wait_timeout(state, POLL));
-                    continue;
-                }
-                drop(state);
-                // A statement that takes long would keep a run going that has failed.
-                for (session, reader) in sessions {
-                    session.interrupt();
-                    reader.interrupt();
-                }
-                std::thread::sleep(POLL);
-            }
-        });
-        self.lock().failure.take().map_or(Ok(()), Err)
-    }
-
-    fn watch(&self) -> Result<(), Failure> {
-        self.filling.host.cancel().check()?;
-        self.filling.disk.as_ref().map_or(Ok(()), DataDisk::check)
-    }
-
-    /// Ends the work of all; the first reason counts, and a run that is asked to end fails for that.
-    fn fail(&self, failure: Failure) {
-        let failure = self.filling.host.cancel().check().err().unwrap_or(failure);
-        self.lock().failure.get_or_insert(failure);
-        self.turn.notify_all();
-    }
-
-    /// Fails when another worker has failed.
-    fn check(&self) -> Result<(), Failure> {
-        self.lock().failure.clone().map_or(Ok(()), Err)
-    }
-
-    /// The next step; `None` when there is none any more.
-    fn next(&self) -> Option<usize> {
-        let mut state = self.lock();
-        loop {
-            if state.failure.is_some() || state.schedule.is_over() {
-                return None;
-            }
-            if let Some(number) = state.schedule.take() {
-                return Some(number);
-            }
-            state = self.turn.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    fn done(&self, number: usize) {
-        let mut state = self.lock();
-        state.schedule.done(number);
-        state.rows_left -= usize::from(matches!(self.work[number], Work::Rows(_)));
-        let done = state.compared.tables();
-        let is_compared = state.rows_left == 0 && matches!(self.work[number], Work::Compare(_));
-        drop(state);
-        self.turn.notify_all();
-        if is_compared {
-            self.filling.host.emit(What::Progress(Progress {
-                label: "compare tables with the backup".to_owned(),
-                done,
-                total: Some(self.left.tables.len() as u64),
-                unit: "tables".to_owned(),
-            }));
-        }
-    }
 }

@@ -40,6 +40,8 @@ pub struct Step {
     pub after: Vec<usize>,
     /// The tables that it uses, by any number that stands for them.
     pub locks: Vec<(usize, Lock)>,
+    /// Whether it is carried out elsewhere: it is never taken, but told to be done.
+    pub apart: bool,
 }
 
 /// The order of steps, as it comes about.
@@ -68,7 +70,7 @@ impl Schedule {
             }
         }
         let waits_for: Vec<usize> = steps.iter().map(|step| step.after.len()).collect();
-        let ready = (0..steps.len()).filter(|&number| waits_for[number] == 0);
+        let ready = (0..steps.len()).filter(|&number| waits_for[number] == 0 && !steps[number].apart);
         let ready = ready.map(|number| (ways[number], std::cmp::Reverse(number))).collect();
         Self { left: steps.len(), steps, waits_for, followers, ways, ready, held: BTreeMap::new() }
     }
@@ -84,7 +86,7 @@ impl Schedule {
         Some(number)
     }
 
-    /// A step that was taken is done.
+    /// A step that was taken, or is carried out elsewhere, is done.
     pub fn done(&mut self, number: usize) {
         for (table, lock) in &self.steps[number].locks {
             if let Some(held) = self.held.get_mut(table) {
@@ -98,7 +100,7 @@ impl Schedule {
         }
         for &follower in &self.followers[number] {
             self.waits_for[follower] -= 1;
-            if self.waits_for[follower] == 0 {
+            if self.waits_for[follower] == 0 && !self.steps[follower].apart {
                 self.ready.insert((self.ways[follower], std::cmp::Reverse(follower)));
             }
         }
@@ -123,7 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn step(weight: u64, after: &[usize], locks: &[(usize, Lock)]) -> Step {
-        Step { weight, after: after.to_vec(), locks: locks.to_vec() }
+        Step { weight, after: after.to_vec(), locks: locks.to_vec(), apart: false }
     }
 
     #[test]
@@ -138,6 +140,21 @@ mod tests {
         assert!(!schedule.is_over());
         schedule.done(2);
         assert!(schedule.is_over() && schedule.take().is_none());
+    }
+
+    #[test]
+    fn what_is_carried_out_elsewhere_is_waited_for_and_never_taken() {
+        let apart = |after| Step { apart: true, ..step(9, after, &[]) };
+        let mut schedule =
+            Schedule::new(vec![apart(&[]), step(1, &[], &[]), apart(&[1]), step(1, &[0, 2], &[])]);
+        assert_eq!((schedule.take(), schedule.take()), (Some(1), None));
+        schedule.done(1);
+        assert_eq!(schedule.take(), None);
+        schedule.done(2);
+        schedule.done(0);
+        assert_eq!((schedule.take(), schedule.is_over()), (Some(3), false));
+        schedule.done(3);
+        assert!(schedule.is_over());
     }
 
     #[test]

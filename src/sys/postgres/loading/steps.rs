@@ -55,15 +55,18 @@ pub struct Circumstances {
     pub views_run_code: bool,
     /// Whether rows are not read back.
     pub only_counted: bool,
+    /// Whether the data comes by a stream in the dump's order: who reads that tells when rows are in.
+    pub streamed: bool,
 }
 
 /// The steps, each after those that it waits for.
 pub fn steps(tables: &[Table], statements: &[Kind], circumstances: Circumstances) -> Vec<(Work, Step)> {
-    let mut plan = Plan::default();
+    let mut plan = Plan { apart: circumstances.streamed, steps: Vec::new() };
     let by_name: BTreeMap<&str, usize> =
         tables.iter().enumerate().map(|(number, table)| (table.name.as_str(), number)).collect();
     let rows: Vec<Option<usize>> = plan.rows(tables);
     let data = plan.add(Work::Data, circumstances.data, Vec::new(), Vec::new());
+    plan.apart = false;
     let all_rows =
         plan.add(Work::Milestone, 0, rows.iter().copied().flatten().chain([data]).collect(), Vec::new());
     let mut indexes: Vec<Vec<usize>> = vec![Vec::new(); tables.len()];
@@ -146,21 +149,24 @@ pub fn steps(tables: &[Table], statements: &[Kind], circumstances: Circumstances
         let after = after.chain(statistics).chain(barrier).chain(all_compared).collect();
         plan.add(Work::Analyze(number), ANALYZE.min(table.size * 10), after, vec![(number, Lock::Upkeep)]);
     }
-    plan.0
+    plan.steps
 }
 
 /// What analyzing a large table costs: it looks at a sample of one size.
 const ANALYZE: u64 = 30 << 20;
 
-#[derive(Default)]
-struct Plan(Vec<(Work, Step)>);
+struct Plan {
+    steps: Vec<(Work, Step)>,
+    /// Whether what is added now is carried out elsewhere.
+    apart: bool,
+}
 
 impl Plan {
     fn add(&mut self, work: Work, weight: u64, mut after: Vec<usize>, locks: Vec<(usize, Lock)>) -> usize {
         after.sort_unstable();
         after.dedup();
-        self.0.push((work, Step { weight, after, locks }));
-        self.0.len() - 1
+        self.steps.push((work, Step { weight, after, locks, apart: self.apart }));
+        self.steps.len() - 1
     }
 
     fn rows(&mut self, tables: &[Table]) -> Vec<Option<usize>> {
@@ -168,7 +174,7 @@ impl Plan {
         let mut milestone: Option<(usize, usize)> = None;
         for (number, table) in tables.iter().enumerate() {
             let mut after = Vec::new();
-            if table.late {
+            if table.late && !self.apart {
                 // One milestone for all before, so that many late tables do not each wait for all others.
                 let (from, before) = milestone.map_or((0, None), |(from, step)| (from, Some(step)));
                 let all = rows[from..].iter().copied().flatten().chain(before).collect();
@@ -176,11 +182,10 @@ impl Plan {
                 milestone = Some((number, step));
                 after.push(step);
             }
-            rows.push(
-                (!table.loaded).then(|| {
-                    self.add(Work::Rows(number), table.size * 10, after, vec![(number, Lock::Alone)])
-                }),
-            );
+            rows.push((!table.loaded).then(|| {
+                let locks = if self.apart { Vec::new() } else { vec![(number, Lock::Alone)] };
+                self.add(Work::Rows(number), table.size * 10, after, locks)
+            }));
         }
         rows
     }
@@ -302,5 +307,26 @@ mod tests {
                 .iter()
                 .any(|(work, _)| matches!(work, Work::Rows(_)))
         );
+    }
+
+    #[test]
+    fn rows_of_a_stream_are_carried_out_elsewhere_and_nothing_else_is() {
+        let tables = ["a", "b"].map(|name| table(name, name == "b"));
+        let circumstances = Circumstances { streamed: true, ..Circumstances::default() };
+        let found = steps(&tables, &[Kind::Index("a".to_owned()), Kind::Light], circumstances);
+        let apart: Vec<Work> = found.iter().filter(|(_, step)| step.apart).map(|(work, _)| *work).collect();
+        assert_eq!(apart, [Work::Rows(0), Work::Rows(1), Work::Data]);
+        // Their order is that of the stream.
+        assert!(
+            found
+                .iter()
+                .filter(|(_, step)| step.apart)
+                .all(|(_, step)| step.after.is_empty() && step.locks.is_empty())
+        );
+        assert!(
+            is_after(&found, Work::Statement(0), Work::Rows(0))
+                && !is_after(&found, Work::Statement(0), Work::Rows(1))
+        );
+        assert!(is_after(&found, Work::Statement(1), Work::Data));
     }
 }
