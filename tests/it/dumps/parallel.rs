@@ -450,6 +450,57 @@ fn an_index_that_is_being_rebuilt_holds_no_dump_up() {
     equals_pg_dump(&project);
 }
 
+/// Values that are stored apart are found by an index of their own, which REINDEX holds to the end of its transaction.
+#[test]
+fn values_whose_index_is_being_rebuilt_are_waited_for() {
+    let source = database("toast_reindexed");
+    psql(
+        &source,
+        "CREATE TABLE t (x text); ALTER TABLE t ALTER x SET STORAGE EXTERNAL; \
+         INSERT INTO t SELECT repeat('x', 10000) FROM generate_series(1, 100)",
+    );
+    let open = Open::new(&source, "REINDEX TABLE t");
+    let project = with_pg_dump(TestProject::new().database(&source), ALSO_WHOLE);
+    let ran = std::thread::scope(|scope| {
+        let ran = scope.spawn(|| project.run(&["backup_database", "--jobs", "2"]));
+        crate::aftermath::wait_for("a reader", || waits_for_a_lock(&source));
+        std::thread::sleep(Duration::from_secs(1));
+        open.commit();
+        ran.join().unwrap()
+    });
+    let ran = ran.exits(0);
+    assert!(!ran.stderr.contains("one stream"), "{}", ran.stderr);
+    equals_pg_dump(&project);
+}
+
+/// The values of an enum have other numbers in the database that is restored, and so do their hashes.
+#[test]
+fn rows_that_the_hash_of_an_enum_parts_go_through_their_table() {
+    let source = database("hashed_enum");
+    psql(
+        &source,
+        "CREATE TYPE mood AS ENUM ('a', 'b', 'c', 'd', 'e', 'f'); CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1); \
+         CREATE TABLE p (m mood, n int REFERENCES other, PRIMARY KEY (m, n)) PARTITION BY HASH (m); \
+         CREATE TABLE p_0 PARTITION OF p FOR VALUES WITH (MODULUS 2, REMAINDER 0); \
+         CREATE TABLE p_1 PARTITION OF p FOR VALUES WITH (MODULUS 2, REMAINDER 1); \
+         INSERT INTO p SELECT m, 1 FROM unnest(enum_range(NULL::mood)) m; CREATE INDEX ON p (n)",
+    );
+    let project = TestProject::new().database(&source);
+    project.run(&["backup_database", "--jobs", "2"]).exits(0).says(
+        "dumped in one stream of `pg_dump`: which rows belong to public.p_0 is told by the hash of an enum",
+    );
+    psql(&source, "DELETE FROM p");
+    project.run(&["restore", "--database", "--latest", "--yes"]).exits(0);
+    assert_eq!(psql(&source, "SELECT count(*), count(DISTINCT m) FROM p"), "6|6\n");
+    assert_eq!(
+        psql(
+            &source,
+            "SELECT convalidated FROM pg_constraint WHERE contype = 'f' AND conrelid = 'p'::regclass"
+        ),
+        "t\n"
+    );
+}
+
 #[test]
 fn time_limits_of_role_and_database_do_not_cut_a_dump() {
     let source = database("limits");

@@ -88,6 +88,8 @@ pub(super) struct Inventory {
     pub(super) objects: Vec<u32>,
     /// The encoding of the database, which is the encoding of its dump.
     pub(super) encoding: String,
+    /// A partition that only the hash of an enum leads to.
+    pub(super) hashed_enum: Option<String>,
 }
 
 /// Takes the inventory in the session's transaction.
@@ -147,6 +149,7 @@ pub(super) fn take(session: &Session, selection: &Selection<'_>) -> Result<Inven
             });
         }
     }
+    inventory.hashed_enum = hashed_enum(session, &inventory.tables)?;
     // As `pg_dump` sorts them: by the bytes of their names.
     inventory.tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
     inventory.sequences.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
@@ -156,6 +159,20 @@ pub(super) fn take(session: &Session, selection: &Selection<'_>) -> Result<Inven
         inventory.objects = objects.rows.iter().filter_map(|row| text(row, 0).parse().ok()).collect();
     }
     Ok(inventory)
+}
+
+/// A partition that only the hash of an enum leads to. Which one that is differs in each database, since the values of enums are
+/// numbered anew: `pg_dump` has such rows go through the partitioned table (`getPartitioningInfo` of PostgreSQL 15.3 and later), and so only it can
+/// write them.
+fn hashed_enum(session: &Session, tables: &[Table]) -> Result<Option<String>, Failure> {
+    let found = session.rows(
+        "WITH RECURSIVE below(oid) AS (SELECT partrelid FROM pg_catalog.pg_partitioned_table WHERE \
+         (SELECT o.oid FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am a ON a.oid = o.opcmethod WHERE o.opcname = 'enum_ops' \
+         AND o.opcnamespace = 'pg_catalog'::regnamespace AND a.amname = 'hash') = ANY (partclass) \
+         UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN below b ON b.oid = i.inhparent) SELECT oid FROM below",
+    )?;
+    let below: BTreeSet<u32> = found.rows.iter().map(|row| oid(row, 0)).collect();
+    Ok(tables.iter().find(|table| below.contains(&table.oid)).map(|table| table.qualified.clone()))
 }
 
 /// The tables that sequences belong to, and whether as an identity column, without which there is no such sequence.

@@ -130,7 +130,8 @@ fn lock_indexes(follower: &Session, inventory: &mut Inventory) -> Result<(), Fai
         }
         follower.run("RELEASE SAVEPOINT lifeboat")?;
     }
-    Ok(())
+    // What a reader still has to wait for, as for the index of values that are stored apart, `pg_dump` waits for too.
+    follower.run("SET LOCAL lock_timeout = 0")
 }
 
 fn locked_by_all(followers: &[Session], tables: &BTreeSet<Lockable>) -> Result<bool, Failure> {

@@ -124,6 +124,9 @@ fn attempt(
         let encoding = &inventory.encoding;
         return Err(Trouble::Unfit(format!("the name {name} is written in {encoding}")));
     }
+    if let Some(name) = &inventory.hashed_enum {
+        return Err(Trouble::Unfit(format!("which rows belong to {name} is told by the hash of an enum")));
+    }
     if !inventory.objects.is_empty() && request.pg_dump.1.major() >= OBJECTS_MOVED {
         return Err(Trouble::Unfit("there are large objects".to_owned()));
     }
