@@ -420,16 +420,26 @@ pub fn was_alarmed(state: &Path, run: &RunId) -> bool {
 }
 
 /// The runs whose process is gone without an end, and whose alert was not sent. Each is taken over: as long as the value
-/// lives, no other process gets it.
-pub fn killed(state: &Path) -> Result<Vec<KilledRun>, Failure> {
+/// lives, no other process gets it. One whose record cannot be looked at, and why, is handed to `unread`: it hides no other.
+///
+/// # Errors
+/// The records cannot be listed.
+pub fn killed(state: &Path, unread: &mut dyn FnMut(&RunId, Failure)) -> Result<Vec<KilledRun>, Failure> {
     let mut found = Vec::new();
     let untold = |run: &RunId| !state::has(state, run, EXIT) && !state::has(state, run, ALERT);
     let mut open = if live::is_look_due(state) { look_at_all(state)? } else { live::marked(state)? };
     in_order(state, &mut open);
     for run in open {
-        let Some(dead) = DeadRun::take(state, &run)? else {
-            live::forget_gone(state, &run);
-            continue;
+        let dead = match DeadRun::take(state, &run) {
+            Ok(Some(dead)) => dead,
+            Ok(None) => {
+                live::forget_gone(state, &run);
+                continue;
+            }
+            Err(failure) => {
+                unread(&run, failure);
+                continue;
+            }
         };
         // It may have ended, or been told of, before it was taken over.
         if !untold(&run) {
@@ -437,9 +447,16 @@ pub fn killed(state: &Path) -> Result<Vec<KilledRun>, Failure> {
             continue;
         }
         let about = file::<RunFile>(state, &run, RUN).ok().flatten();
-        let alert = events(state, &run)?.events.into_iter().rev().find_map(|event| match event.what {
-            What::AlertSet(alert) => Some(alert),
-            _ => None,
+        let alert = events(state, &run).map(|recording| {
+            recording.events.into_iter().rev().find_map(|event| match event.what {
+                What::AlertSet(alert) => Some(alert),
+                _ => None,
+            })
+        });
+        // That it was killed is known all the same.
+        let alert = alert.unwrap_or_else(|failure| {
+            unread(&run, failure);
+            None
         });
         found.push(KilledRun {
             playbook: about.as_ref().map(|about| about.playbook.clone()).unwrap_or_default(),
@@ -516,7 +533,11 @@ mod tests {
     }
 
     fn told(state: &Path) -> Vec<String> {
-        killed(state).unwrap().into_iter().map(|killed| killed.run.letters().to_owned()).collect()
+        killed(state, &mut |_, failure| panic!("{failure}"))
+            .unwrap()
+            .into_iter()
+            .map(|killed| killed.run.letters().to_owned())
+            .collect()
     }
 
     fn marked(state: &Path) -> Vec<String> {
@@ -525,6 +546,31 @@ mod tests {
 
     fn run(letters: &str) -> RunId {
         RunId::parse(&format!("20251110-020000-{letters}")).unwrap()
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_hides_no_killed_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path();
+        let all = [run("aalock"), run("aevent"), run("aaabad")];
+        all.iter().for_each(|run| drop(begun(state, run)));
+        for (run, file) in [(&all[0], "run.lock"), (&all[1], "events.jsonl")] {
+            let at = state::folder(state, run).join(file);
+            let _ = std::fs::remove_file(&at);
+            std::os::unix::fs::symlink(&at, &at).unwrap();
+        }
+        let mut unread = Vec::new();
+        let found =
+            killed(state, &mut |run, failure| unread.push(format!("{}: {failure}", run.letters()))).unwrap();
+        let mut found: Vec<&str> = found.iter().map(|killed| killed.run.letters()).collect();
+        found.sort_unstable();
+        unread.sort_unstable();
+        assert_eq!(found, ["aaabad", "aevent"]);
+        assert_eq!(unread.len(), 2, "{unread:?}");
+        assert!(
+            unread[0].starts_with("aalock: cannot ") && unread[1].starts_with("aevent: cannot read "),
+            "{unread:?}"
+        );
     }
 
     #[test]
@@ -543,7 +589,7 @@ mod tests {
         assert_eq!(marked(state), ["aaabad", "aaaaon"]);
         assert_eq!(told(state), ["aaabad"]);
         // Until somebody was told of it, it is found again.
-        let found = killed(state).unwrap();
+        let found = killed(state, &mut |_, failure| panic!("{failure}")).unwrap();
         let result = AlertResult { delivered: true, detail: String::new(), channels: Vec::new() };
         found[0].alert_sent(&Clock::new(None), &result).unwrap();
         drop(found);

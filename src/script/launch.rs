@@ -450,7 +450,15 @@ fn tidy_up(host: &Host, record: &RunRecord) {
 /// Delivers alerts that nobody has accepted yet, and tells of runs that were killed since; they could not do it themselves.
 pub fn tell_of_killed_runs(host: &Arc<Host>) {
     let mut gets_through = alert::deliver_pending(host).is_some();
-    let Ok(killed) = reader::killed(host.state()) else { return };
+    let mut unread = |run: &RunId, failure: Failure| {
+        host.warn(&format!(
+            "nobody may hear what became of run {run}, whose record cannot be read: {failure}"
+        ));
+    };
+    let killed = reader::killed(host.state(), &mut unread).unwrap_or_else(|failure| {
+        host.warn(&format!("nobody hears of runs that were killed: {failure}"));
+        Vec::new()
+    });
     for run in killed {
         let what = if run.is_drill { "drill" } else { "run" };
         host.info(&format!("{what} {} of `{}` was killed before it ended", run.run, run.playbook));

@@ -107,7 +107,7 @@ fn a_killed_run_is_known_and_told_once() {
     wait_for("the intent", || std::fs::read_to_string(&events).is_ok_and(|text| text.contains("old.sql.gz")));
 
     assert_eq!(reader::summary(state, &run).state, RunState::Running);
-    assert!(reader::killed(state).unwrap().is_empty());
+    assert!(reader::killed(state, &mut |_, failure| panic!("{failure}")).unwrap().is_empty());
 
     process.0.kill().unwrap();
     process.0.wait().unwrap();
@@ -119,16 +119,22 @@ fn a_killed_run_is_known_and_told_once() {
     assert_eq!(recording.events.len(), 2);
     assert_eq!(recording.notes, ["the last event is torn: the run ended while it was written"]);
 
-    let killed = reader::killed(state).unwrap();
+    let killed = reader::killed(state, &mut |_, failure| panic!("{failure}")).unwrap();
     assert_eq!(killed.len(), 1);
     assert_eq!(killed[0].run, run);
     assert_eq!(killed[0].alert.as_ref().unwrap().message, "all is well");
-    assert!(reader::killed(state).unwrap().is_empty(), "two processes would tell of it");
+    assert!(
+        reader::killed(state, &mut |_, failure| panic!("{failure}")).unwrap().is_empty(),
+        "two processes would tell of it"
+    );
     let channels = Vec::new();
     let result = AlertResult { delivered: true, detail: "hooks.example".into(), channels };
     killed[0].alert_sent(host.clock(), &result).unwrap();
     drop(killed);
-    assert!(reader::killed(state).unwrap().is_empty(), "it would be told twice");
+    assert!(
+        reader::killed(state, &mut |_, failure| panic!("{failure}")).unwrap().is_empty(),
+        "it would be told twice"
+    );
     assert_eq!(reader::alert(state, &run).unwrap().detail, "hooks.example");
 }
 
