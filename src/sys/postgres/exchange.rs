@@ -46,13 +46,17 @@ impl Refused {
         }
     }
 
-    /// Adds the server's words to a failure.
+    /// Adds the server's words to a failure, but not those that show a row: whoever reads of the failure need not be one who may
+    /// read the table.
     #[must_use]
     pub fn told(&self, failure: Failure) -> Failure {
         let failure = failure.caused_by(format!("{} ({})", self.message, self.state));
+        let shows_row = [SqlState::NOT_NULL_VIOLATION, SqlState::CHECK_VIOLATION]
+            .iter()
+            .any(|state| self.state == state.code());
         let failure = match &self.detail {
-            Some(detail) => failure.caused_by(detail.trim_end_matches('.')),
-            None => failure,
+            Some(detail) if !shows_row => failure.caused_by(detail.trim_end_matches('.')),
+            _ => failure,
         };
         match &self.hint {
             Some(hint) => failure.hint(hint),

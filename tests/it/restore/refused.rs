@@ -358,7 +358,6 @@ fn an_error_of_the_server_names_line_and_statement() {
         error: `hostile.sql` cannot be loaded: line 11, rows of `public.b`
            ——▶ playbooks/restore_file.rhai:14:9
         caused by: null value in column "x" of relation "b" violates not-null constraint (23502)
-        caused by: Failing row contains (null)
         hint: `DB` is as it was.
         exit 1
         error: `hostile.sql` cannot be loaded: line 9, `INSERT INTO public.a VALUES`
