@@ -42,7 +42,7 @@ pub struct RestoreOptions {
     pub in_place: bool,
     /// The fresh backup of this very database that alone can undo a restore in place.
     pub undo: Option<PathBuf>,
-    /// How many sessions load at once; 0 means as many as there are cores. In place there is one.
+    /// How many sessions load at once; 0 means as many as there are cores, but at most 8. In place there is one.
     pub jobs: usize,
 }
 

@@ -62,10 +62,21 @@ pub fn backed_up_with(source: &TestDatabase, code: i32) -> (TestProject, String)
 
 /// What `pg_dump` writes of `source`, compressed by gzip, as a file of the project without manifest.
 pub fn plain_backup(project: &TestProject, source: &TestDatabase) -> String {
+    plain_backup_with(project, source, &[])
+}
+
+/// As [`plain_backup`], by `pg_dump` with options.
+pub fn plain_backup_with(project: &TestProject, source: &TestDatabase, options: &[&str]) -> String {
     std::fs::create_dir_all(project.at(DIR)).unwrap();
     let file = format!("{DIR}/plain_20251110_020000.sql.gz");
     let sql = project.at("plain.sql");
-    let output = Command::new(program("pg_dump")).arg("-f").arg(&sql).envs(source.env()).output().unwrap();
+    let output = Command::new(program("pg_dump"))
+        .args(options)
+        .arg("-f")
+        .arg(&sql)
+        .envs(source.env())
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     project.stock(".", "gzip", &["plain.sql"]);
     std::fs::rename(project.at("plain.sql.gz"), project.at(&file)).unwrap();

@@ -194,6 +194,9 @@ fn make(
     effects.create_database(maintenance, &new)
 }
 
+/// How many sessions load at once when nobody says how many.
+const MOST_JOBS: usize = 8;
+
 struct Filled {
     found: ReadBack,
     notes: Vec<String>,
@@ -219,7 +222,8 @@ fn fill(
     // Who may not do the last step learns it before the long one.
     properties::rehearse(maintenance.session(), &staging.name, &fitting(maintenance, source)?.0)?;
     let began = host.clock().instant();
-    let jobs = if basis.jobs == 0 { cores() } else { basis.jobs };
+    // Each has two sessions, and the clients of the live database need theirs.
+    let jobs = if basis.jobs == 0 { cores().min(MOST_JOBS) } else { basis.jobs };
     let Full { loaded, found, analyzed } =
         load::fill(facts, basis, &settings, maintenance, source.monetary.as_deref(), jobs)?;
     let load_millis = millis(began);

@@ -366,7 +366,7 @@ mod functions {
         restore_from(&ctx, backup.path, db, Map::new())
     }
 
-    /// Restores a backup with options: `jobs` (how many sessions load at once; 0, as many as there are cores), `skip_checksum`
+    /// Restores a backup with options: `jobs` (how many sessions load at once; 0, as many as there are cores, up to 8), `skip_checksum`
     /// (do not compare the SHA-256; a person must agree), `skip_compare` (count the rows as the server takes them, and do not read
     /// them back to compare them; a drill compares all the same), `in_place` (load into the live database itself, for a role that may
     /// not make databases) and `undo` (the fresh backup of this very database that alone can undo that).

@@ -372,6 +372,27 @@ fn what_is_made_of_a_plain_dumps_first_table_does_not_wait_for_the_last() {
     assert_eq!(psql(&source, order), "t|t\n");
 }
 
+/// `pg_dump --load-via-partition-root`, and each dump of a table that is parted by the hash of an enum.
+#[test]
+fn rows_that_go_through_a_partitioned_table_come_back_with_its_keys() {
+    let source = database("restore_root");
+    psql(
+        &source,
+        "CREATE TABLE a (id int PRIMARY KEY) PARTITION BY LIST (id); CREATE TABLE a_1 PARTITION OF a FOR VALUES IN (1, 2); \
+         CREATE TABLE a_3 PARTITION OF a FOR VALUES IN (3); INSERT INTO a VALUES (1), (2), (3); \
+         CREATE TABLE b (id int, a int REFERENCES a) PARTITION BY LIST (id); CREATE TABLE b_1 PARTITION OF b DEFAULT; \
+         INSERT INTO b SELECT n, n % 3 + 1 FROM generate_series(1, 1000) n; CREATE INDEX ON b (a)",
+    );
+    let before = dump_text(&source);
+    for jobs in ["1", "3"] {
+        let project = project(&source);
+        let file = super::plain_backup_with(&project, &source, &["--load-via-partition-root"]);
+        project.run(&["restore_file", &file, "--jobs", jobs]).exits(0).says("1003 rows");
+        drop(kept(&source));
+        assert!(dump_text(&source) == before, "{jobs} jobs");
+    }
+}
+
 #[test]
 fn what_fails_beside_the_rows_of_a_plain_dump_ends_them() {
     let source = database("restore_stream_fails");

@@ -18,6 +18,8 @@ pub struct Found {
     pub late: bool,
     /// Whether it is analyzed for itself, and not through its parent or together with its children.
     pub alone: bool,
+    /// Whether it is a partitioned table, whose rows go to its partitions.
+    pub partitioned: bool,
 }
 
 /// Functions and operators that the dump has brought along, directly or through an extension.
@@ -42,14 +44,15 @@ pub fn tables(session: &Session, names: &[&str]) -> Result<Vec<Option<Found>>, F
            AND NOT EXISTS (SELECT FROM members m WHERE m.objid = c.oid) \
            AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.confrelid = c.oid), \
          few.is_all OR c.relhastriggers OR EXISTS (SELECT FROM late WHERE late.oid = c.oid), \
-         c.relkind = 'r' AND NOT c.relispartition AND NOT c.relhassubclass \
+         c.relkind = 'r' AND NOT c.relispartition AND NOT c.relhassubclass, c.relkind = 'p' \
          FROM unnest(ARRAY[{}]::text[]) WITH ORDINALITY n(name, number) \
          CROSS JOIN few LEFT JOIN pg_class c ON c.oid = to_regclass(n.name) ORDER BY n.number",
         names.join(", ")
     ))?;
     let of = |row: &Vec<Option<String>>| {
         let is = |at: usize| text(row, at) == "t";
-        Some(Found { oid: text(row, 0).parse().ok()?, freeze: is(1), late: is(2), alone: is(3) })
+        let oid = text(row, 0).parse().ok()?;
+        Some(Found { oid, freeze: is(1), late: is(2), alone: is(3), partitioned: is(4) })
     };
     Ok(found.rows.iter().map(of).collect())
 }

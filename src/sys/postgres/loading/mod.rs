@@ -237,6 +237,7 @@ impl Filling<'_> {
         for (table, found) in tables.iter_mut().zip(&found) {
             table.late = found.late;
             table.analyze = found.alone;
+            table.partitioned = found.partitioned;
             let freeze = found.freeze && table.size >= WORTH_FREEZING;
             targets.push(Target { name: table.name.clone(), oid: found.oid, freeze });
         }

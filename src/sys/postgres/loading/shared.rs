@@ -5,7 +5,7 @@ use super::steps::Work;
 use super::{Filling, Full, Left, POLL, Ready, worker};
 use crate::base::backup::TableContent;
 use crate::base::event::{Progress, What};
-use crate::base::failure::Failure;
+use crate::base::failure::{Code, Failure};
 use crate::sys::postgres::connection::Session;
 use crate::sys::postgres::load::{Copied, Loaded};
 use crate::sys::postgres::read_back::{Compared, Manner};
@@ -13,6 +13,7 @@ use crate::sys::postgres::server_disk::DataDisk;
 use crate::sys::stream::guarded;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, Scope};
 
 /// What changes while steps are carried out.
 pub(super) struct State {
@@ -86,11 +87,7 @@ impl<'a> Shared<'a> {
     pub fn run(&self, sessions: &[(Session, Session)]) {
         std::thread::scope(|scope| {
             for pair in sessions {
-                let working = self.working();
-                scope.spawn(move || {
-                    self.work(pair);
-                    drop(working);
-                });
+                self.begin(scope, pair);
             }
             self.oversee(sessions.iter().flat_map(|(session, reader)| [session, reader]));
         });
@@ -99,6 +96,21 @@ impl<'a> Shared<'a> {
     /// Fails if anything has failed.
     pub fn ended(&self) -> Result<(), Failure> {
         self.lock().failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Lets another thread carry out steps by a pair of sessions; where no more threads may be started, fewer do the work.
+    pub fn begin<'s, 'e>(&'e self, scope: &'s Scope<'s, 'e>, pair: &'e (Session, Session)) {
+        let working = self.working();
+        let work = move || {
+            self.work(pair);
+            drop(working);
+        };
+        let begun = Builder::new().spawn_scoped(scope, work);
+        if let Err(error) = begun
+            && self.lock().working == 0
+        {
+            self.fail(Failure::new(Code::Io, "cannot start a thread").caused_by(error));
+        }
     }
 
     /// Carries out steps until there are none any more.

@@ -4,7 +4,7 @@
 //! validated when the rows and indexes of both tables are in; validating it is a step of its own, which other work can go beside.
 //! All else keeps the order of the dump, behind all rows and all that stands before it; what may run code of the dump waits for
 //! validation too, since an event trigger would see it. Reading a table back waits for everything that may run code of the dump,
-//! which could still change rows.
+//! which could still change rows; so do the constraints of tables that come late.
 
 use super::kind::{Code, ForeignKey, Kind};
 use super::schedule::{Lock, Step};
@@ -44,6 +44,8 @@ pub struct Table {
     pub loaded: bool,
     /// Whether it is analyzed by a step of its own.
     pub analyze: bool,
+    /// Whether its rows go to its partitions, which the dump then need not name.
+    pub partitioned: bool,
 }
 
 /// What decides about the steps beside tables and statements.
@@ -69,6 +71,10 @@ pub fn steps(tables: &[Table], statements: &[Kind], circumstances: Circumstances
     plan.apart = false;
     let all_rows =
         plan.add(Work::Milestone, 0, rows.iter().copied().flatten().chain([data]).collect(), Vec::new());
+    let late = tables.iter().zip(&rows).filter(|(table, _)| table.late);
+    let late: Vec<usize> = late.filter_map(|(_, rows)| *rows).collect();
+    let late = (!late.is_empty()).then(|| plan.add(Work::Milestone, 0, late, Vec::new()));
+    let any_partitioned = tables.iter().any(|table| table.partitioned);
     let mut indexes: Vec<Vec<usize>> = vec![Vec::new(); tables.len()];
     let (mut since, mut validating) = (Vec::new(), Vec::new());
     let mut last = all_rows;
@@ -86,13 +92,20 @@ pub fn steps(tables: &[Table], statements: &[Kind], circumstances: Circumstances
                         indexes[table].push(step);
                         step
                     }
-                    // Of a view or of a table that holds no rows itself: there is nothing to be done in it yet.
-                    None => plan.add(Work::Statement(number), 1, barrier.into_iter().collect(), Vec::new()),
+                    // Of a view or of a table that holds no rows itself: there is nothing to be done in it yet, unless it is
+                    // a partition that others' rows go to.
+                    None => {
+                        let after = barrier.into_iter().chain(any_partitioned.then_some(all_rows)).collect();
+                        plan.add(Work::Statement(number), 1, after, Vec::new())
+                    }
                 };
                 since.push(step);
             }
+            // One of a partitioned table can only be added as a whole (PostgreSQL up to 17).
             Kind::ForeignKey(ForeignKey { table, referenced, validated, .. })
-                if of(table).is_some() && of(referenced).is_some() =>
+                if [table, referenced]
+                    .iter()
+                    .all(|name| of(name).is_some_and(|table| !tables[table].partitioned)) =>
             {
                 let (Some(table), Some(referenced)) = (of(table), of(referenced)) else { continue };
                 let both = [table, referenced];
@@ -135,7 +148,7 @@ pub fn steps(tables: &[Table], statements: &[Kind], circumstances: Circumstances
     }
     let mut compared = Vec::new();
     for (number, table) in tables.iter().enumerate() {
-        let after = rows[number].into_iter().chain(code).collect();
+        let after = rows[number].into_iter().chain(late).chain(code).collect();
         let (size, locks) = match circumstances.only_counted {
             true => (1, Vec::new()),
             false => (table.size * 5, vec![(number, Lock::Read)]),
@@ -196,7 +209,7 @@ mod tests {
     use super::*;
 
     fn table(name: &str, late: bool) -> Table {
-        Table { name: name.to_owned(), size: 1000, late, loaded: false, analyze: true }
+        Table { name: name.to_owned(), size: 1000, late, analyze: true, ..Table::default() }
     }
 
     fn key(table: &str, referenced: &str, validated: bool) -> Kind {
@@ -307,6 +320,43 @@ mod tests {
                 .iter()
                 .any(|(work, _)| matches!(work, Work::Rows(_)))
         );
+    }
+
+    #[test]
+    fn a_table_is_compared_when_no_constraint_can_change_it_any_more() {
+        let tables = ["a", "b", "c"].map(|name| table(name, name == "c"));
+        let found = steps(&tables, &[], Circumstances::default());
+        assert!(is_after(&found, Work::Compare(0), Work::Rows(2)));
+    }
+
+    #[test]
+    fn what_belongs_to_partitioned_tables_and_their_partitions_waits_for_all_rows() {
+        let tables = [Table { partitioned: true, ..table("a", false) }, table("b", false)];
+        let kinds =
+            [key("a", "b", true), key("b", "a", true), key("b", "b", true), Kind::Index("a_1".to_owned())];
+        let found = steps(&tables, &kinds, Circumstances::default());
+        let keys: Vec<Work> = found
+            .iter()
+            .map(|(work, _)| *work)
+            .filter(|work| matches!(work, Work::Statement(_) | Work::AddForeignKey(_) | Work::Validate(_)))
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                Work::Statement(0),
+                Work::Statement(1),
+                Work::AddForeignKey(2),
+                Work::Validate(2),
+                Work::Statement(3)
+            ]
+        );
+        for statement in [0, 1, 3] {
+            assert!([0, 1].iter().all(|rows| is_after(
+                &found,
+                Work::Statement(statement),
+                Work::Rows(*rows)
+            )));
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::iter::once;
 use std::sync::OnceLock;
+use std::thread::Builder;
 
 /// Takes the bytes of a dump in their order.
 pub type Take<'a> = dyn FnMut(&[u8]) -> Result<(), Failure> + 'a;
@@ -112,15 +113,12 @@ impl Filling<'_> {
                         on.steps = (0..ready.work.len()).filter(is_rows).collect();
                         let shared = shared.get_or_init(|| Shared::of(self, ready));
                         working = Some(shared.working());
-                        for pair in &ready.sessions[1..] {
-                            let working = shared.working();
-                            scope.spawn(move || {
-                                shared.work(pair);
-                                drop(working);
-                            });
-                        }
+                        ready.sessions[1..].iter().for_each(|pair| shared.begin(scope, pair));
                         let pairs = ready.sessions.iter().flat_map(|(session, reader)| [session, reader]);
-                        scope.spawn(|| shared.oversee(pairs.chain(once(&session))));
+                        let watch = || shared.oversee(pairs.chain(once(&session)));
+                        Builder::new().spawn_scoped(scope, watch).map_err(|error| {
+                            Failure::new(Code::Io, "cannot start a thread").caused_by(error)
+                        })?;
                     }
                     let Some(shared) = shared.get() else { return Ok(()) };
                     shared.check()?;
@@ -210,7 +208,8 @@ impl Filling<'_> {
         for ((name, copied), found) in loaded.copied.iter().zip(found) {
             let size = sizes.get(&copied.oid).copied().unwrap_or(0);
             let analyze = found.is_some_and(|found| found.alone);
-            tables.push(Table { name: name.clone(), size, late: false, loaded: true, analyze });
+            let partitioned = found.is_some_and(|found| found.partitioned);
+            tables.push(Table { name: name.clone(), size, late: false, loaded: true, analyze, partitioned });
         }
         let described = Described::ask(session, loaded.copied.values().map(|copied| copied.oid))?;
         let copied = loaded.copied.clone();
