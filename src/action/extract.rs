@@ -241,7 +241,7 @@ impl Action for Extract {
         );
         let result = effects.intend(&intent).and_then(|intent| effects.put_forward(&intent, &mut kept));
         if let Err(failure) = result {
-            effects.withdraw_tree(&kept);
+            effects.withdraw_tree(kept);
             return Err(failure);
         }
         Ok(planned.done(Later::Now(Some(kept.path()))))

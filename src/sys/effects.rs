@@ -256,12 +256,9 @@ impl Effects {
         kept.remove()
     }
 
-    /// Takes back what this very action has staged, after a failure.
-    pub fn withdraw_tree(&self, kept: &Kept) {
-        // A failure is being reported already; what stays behind is a leftover that the next run removes.
-        if !kept.is_half_done() {
-            let _ = kept::discard(&kept.at);
-        }
+    /// Takes back what this very action has staged, after a failure, unless it keeps what stands nowhere else by now.
+    pub fn withdraw_tree(&self, kept: Kept) {
+        kept.withdraw();
     }
 
     /// Removes a folder that a killed run was still staging files in.

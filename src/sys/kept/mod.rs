@@ -22,6 +22,8 @@ mod index;
 mod rows;
 mod stage;
 mod swap;
+#[cfg(test)]
+mod tests;
 mod whole;
 
 pub use changes::{Change, Changes, How, Kind};
@@ -183,6 +185,15 @@ impl Kept {
     pub fn size(&self) -> u64 {
         let files = walkdir::WalkDir::new(self.files()).into_iter().flatten();
         files.filter_map(|entry| entry.metadata().ok()).filter(Metadata::is_file).map(|file| file.len()).sum()
+    }
+
+    /// Removes it after a failure if the tree is as it was before: it holds nothing then but what an archive holds too. As
+    /// long as it keeps what was replaced, nobody else has that.
+    pub fn withdraw(self) {
+        if matches!(self.state, State::Staging | State::Undone) {
+            // A failure is being reported already; what stays behind is a leftover that the next run removes.
+            let _ = self.remove();
+        }
     }
 
     /// Removes it with all that it keeps. It loses its name first.

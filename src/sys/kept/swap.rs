@@ -39,10 +39,10 @@ pub fn finish(kept: &mut Kept) -> Result<(), Failure> {
     complete(kept)
 }
 
-/// Undoes what a killed run had done of putting files into the tree.
+/// Undoes what a killed run had done of putting files into the tree. After a failure it can be done again.
 pub fn revert(kept: &mut Kept) -> Result<(), Failure> {
-    Places::open(kept)?.all(kept, false, false)?;
-    kept.become_state(State::Undone)
+    Places::open(kept)?.all(kept, false, false).map_err(|failure| half_replaced(kept, failure, None))?;
+    kept.become_state(State::Undone).map_err(|failure| not_durable(kept, failure, false))
 }
 
 /// Notes what stands aside now, and that it is going to move.
@@ -57,7 +57,11 @@ fn begin(kept: &mut Kept, state: State) -> Result<(), Failure> {
             Ok(())
         })?;
     }
-    kept.become_state(state)
+    let before = kept.state;
+    // A name that may not last must not say that files are moving: none is.
+    kept.become_state(state).inspect_err(|_| {
+        let _ = kept.become_state(before);
+    })
 }
 
 fn complete(kept: &mut Kept) -> Result<(), Failure> {
@@ -66,25 +70,49 @@ fn complete(kept: &mut Kept) -> Result<(), Failure> {
         _ => (State::Undone, State::Swapped, true),
     };
     let places = Places::open(kept)?;
-    let Err(failure) = places.all(kept, true, to_new) else {
-        return kept.become_state(to);
+    let Err(mut failure) = places.all(kept, true, to_new) else {
+        return kept.become_state(to).map_err(|failure| not_durable(kept, failure, to_new));
     };
     // The places are changed back: all or nothing.
-    match places.all(kept, false, !to_new) {
-        Ok(()) => {
-            kept.become_state(from)?;
-            Err(failure)
-        }
-        Err(second) => {
-            let told = Failure::new(failure.code, "the files are half replaced".to_owned())
-                .caused_by(failure)
-                .caused_by(format!("putting them back failed too: {second}"));
-            Err(told.hint(format!(
-                "Remove the cause and run the same again: it goes on where it stopped. Both versions are in `{}`.",
-                kept.at.display()
-            )))
-        }
+    if let Err(second) = places.all(kept, false, !to_new) {
+        return Err(half_replaced(kept, failure, Some(second)));
     }
+    if let Err(second) = kept.become_state(from) {
+        failure = failure.caused_by(second);
+    }
+    Err(failure.hint(if to_new { "Nothing was replaced." } else { "Nothing was put back." }))
+}
+
+/// Some files are on the one side and some on the other; `second` tells why they could not be put back.
+fn half_replaced(kept: &Kept, failure: Failure, second: Option<Failure>) -> Failure {
+    let mut told =
+        Failure::new(failure.code, format!("the files in `{}` are half replaced", kept.dir.display()));
+    told.hints.clone_from(&failure.hints);
+    told = told.caused_by(failure);
+    if let Some(second) = second {
+        told = told.caused_by(format!("putting them back failed too: {second}"));
+    }
+    told.hint(format!(
+        "Remove the cause and run the same again: it goes on where it stopped. Both versions are in `{}`.",
+        kept.at.display()
+    ))
+}
+
+/// All files have changed places, and it is the name that says so which could not be given, or may not outlast a loss of power.
+fn not_durable(kept: &Kept, failure: Failure, to_new: bool) -> Failure {
+    let (done, others) = match to_new {
+        true => ("replaced", "What was there before"),
+        false => ("put back", "What had been extracted"),
+    };
+    let dir = kept.dir.display();
+    let message = format!("all files in `{dir}` were {done}, but a loss of power may undo some of that");
+    let remedy = match (kept.is_half_done(), to_new) {
+        (true, _) => "Remove the cause and run the same again: it then ends.".to_owned(),
+        (false, true) => format!("To put it back: `lifeboat rollback {}`.", kept.index.run),
+        (false, false) => "Find out what is wrong with the disk: `dmesg` tells.".to_owned(),
+    };
+    let told = Failure::new(failure.code, message).caused_by(failure);
+    told.hint(format!("{others} is kept in `{}`. {remedy}", kept.at.display()))
 }
 
 /// The folders between which files change places.
@@ -135,9 +163,8 @@ impl Places {
             kept.folders()?.try_for_each(|folder| self.make(kept, &folder?))?;
         }
         let cannot = |name: &Path, error: &io::Error| {
-            Failure::io("replace", &kept.dir.join(name), error).hint(
-                "Nothing was replaced. A file that is mounted by itself, or marked as immutable, cannot be replaced.",
-            )
+            Failure::io("replace", &kept.dir.join(name), error)
+                .hint("A file that is mounted by itself, or marked as immutable, cannot be replaced.")
         };
         let mut whole = Vec::new();
         let mut known = None;
@@ -419,6 +446,94 @@ pub(super) fn below<'a>(root: &OwnedFd, name: &'a Path) -> io::Result<(OwnedFd, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::failure::Code;
+    use crate::sys::kept::tests::{extraction, told};
+    use expect_test::expect;
+
+    fn text(kept: &Kept, name: &str) -> String {
+        std::fs::read_to_string(kept.dir.join(name)).unwrap()
+    }
+
+    /// Puts a file where the folder of an entry is, so that the entry cannot change places.
+    fn block(kept: &Kept) {
+        std::fs::rename(kept.dir.join("b"), kept.dir.join("aside")).unwrap();
+        std::fs::write(kept.dir.join("b"), "in the way").unwrap();
+    }
+
+    #[test]
+    fn nothing_was_replaced_is_said_only_where_it_is_true() {
+        let (temp, mut kept) = extraction(State::Staging, &["a", "b/c"]);
+        block(&kept);
+        let failure = forward(&mut kept).unwrap_err();
+        expect![[r#"
+            cannot replace `TEMP/tree/b/c`
+            caused by: Not a directory (os error 20)
+            hint: A file that is mounted by itself, or marked as immutable, cannot be replaced.
+            hint: Nothing was replaced.
+        "#]]
+        .assert_eq(&told(&temp, &failure));
+        assert_eq!((kept.state, text(&kept, "a").as_str()), (State::Undone, "old"));
+
+        // A killed run had replaced all but the last: undoing that stops at the other.
+        let (temp, mut kept) = extraction(State::Swapping, &["a", "b/c", "d"]);
+        let places = Places::open(&kept).unwrap();
+        places.all(&kept, true, true).unwrap();
+        block(&kept);
+        let failure = revert(&mut kept).unwrap_err();
+        expect![[r#"
+            the files in `TEMP/tree` are half replaced
+            caused by: cannot replace `TEMP/tree/b/c`: Not a directory (os error 20)
+            hint: A file that is mounted by itself, or marked as immutable, cannot be replaced.
+            hint: Remove the cause and run the same again: it goes on where it stopped. Both versions are in `TEMP/tree/.lifeboat-kept/run-1.swapping`.
+        "#]].assert_eq(&told(&temp, &failure));
+        assert_eq!(kept.state, State::Swapping);
+        assert_eq!((text(&kept, "a"), text(&kept, "d")), ("old".to_owned(), "new".to_owned()));
+        // Without the obstacle it goes on where it stopped.
+        std::fs::remove_file(kept.dir.join("b")).unwrap();
+        std::fs::rename(kept.dir.join("aside"), kept.dir.join("b")).unwrap();
+        revert(&mut kept).unwrap();
+        assert_eq!(["a", "b/c", "d"].map(|name| text(&kept, name)), ["old"; 3]);
+        assert_eq!(kept.state, State::Undone);
+    }
+
+    #[test]
+    fn when_the_last_name_cannot_be_given_all_files_have_changed_places() {
+        let (temp, mut kept) = extraction(State::Staging, &["a"]);
+        let blocked = kept.path().join("x");
+        std::fs::create_dir_all(&blocked).unwrap();
+        let failure = forward(&mut kept).unwrap_err();
+        expect![[r#"
+            all files in `TEMP/tree` were replaced, but a loss of power may undo some of that
+            caused by: cannot rename `TEMP/tree/.lifeboat-kept/run-1.swapping`: Directory not empty (os error 39)
+            hint: What was there before is kept in `TEMP/tree/.lifeboat-kept/run-1.swapping`. Remove the cause and run the same again: it then ends.
+        "#]].assert_eq(&told(&temp, &failure));
+        assert_eq!((kept.state, text(&kept, "a").as_str()), (State::Swapping, "new"));
+        std::fs::remove_dir_all(kept.path()).unwrap();
+        finish(&mut kept).unwrap();
+        assert_eq!(kept.state, State::Swapped);
+        // Where it has its name, a loss of power may take that again.
+        let failed = Failure::new(Code::Io, "cannot write `x`");
+        expect![[r#"
+            all files in `TEMP/tree` were replaced, but a loss of power may undo some of that
+            caused by: cannot write `x`
+            hint: What was there before is kept in `TEMP/tree/.lifeboat-kept/run-1`. To put it back: `lifeboat rollback run`.
+        "#]].assert_eq(&told(&temp, &not_durable(&kept, failed.clone(), true)));
+        back(&mut kept).unwrap();
+        expect![[r#"
+            all files in `TEMP/tree` were put back, but a loss of power may undo some of that
+            caused by: cannot write `x`
+            hint: What had been extracted is kept in `TEMP/tree/.lifeboat-kept/run-1.undone`. Find out what is wrong with the disk: `dmesg` tells.
+        "#]].assert_eq(&told(&temp, &not_durable(&kept, failed, false)));
+    }
+
+    #[test]
+    fn files_that_do_not_move_yet_leave_the_name_as_it_was() {
+        let (_temp, mut kept) = extraction(State::Staging, &["a"]);
+        std::fs::create_dir_all(kept.named(State::Swapping).join("x")).unwrap();
+        forward(&mut kept).unwrap_err();
+        assert_eq!((kept.state, text(&kept, "a").as_str()), (State::Staging, "old"));
+        assert!(kept.at.exists());
+    }
 
     #[test]
     fn no_link_is_followed_on_the_way() {
@@ -430,6 +545,7 @@ mod tests {
         assert!(below(&root, Path::new("link/sub/x")).is_err());
         assert!(below(&root, Path::new("link/x")).is_err());
     }
+
     #[test]
     fn an_exchange_in_steps_may_be_killed_after_each() {
         for steps in 1..=3 {

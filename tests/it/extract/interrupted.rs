@@ -446,9 +446,11 @@ fn a_file_that_cannot_be_replaced_leaves_all_as_it_was() {
         N │     let made = extract(params.archive, params.dir, #{ only: params.only, except: params.except });
            │                ^
         caused by: Device or resource busy (os error 16)
-        hint: Nothing was replaced. A file that is mounted by itself, or marked as immutable, cannot be replaced.
+        hint: A file that is mounted by itself, or marked as immutable, cannot be replaced.
+        hint: Nothing was replaced.
         ✘ extract failed in step `Extract` after TIME (exit 1)
-    "#]].assert_eq(&project.told(&ran));
+    "#]]
+    .assert_eq(&project.told(&ran));
     assert_eq!(disk.names(""), ["large", "small"]);
     assert_eq!(std::fs::read_to_string(disk.outside().join("large")).unwrap(), "old");
     assert_eq!(std::fs::read_to_string(disk.outside().join("small")).unwrap(), "old");
