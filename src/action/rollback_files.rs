@@ -51,6 +51,7 @@ impl Action for RollbackFiles {
     fn plan(&self, facts: &Facts) -> Result<Plan<RolledBack>, Failure> {
         let path = facts.absolute(&self.kept);
         let kept = Kept::open(&path)?;
+        kept.check_owner()?;
         let forward = kept.state == State::Undone;
         let output = RolledBack {
             kept: kept.path(),

@@ -375,7 +375,12 @@ pub fn head(path: &Path, most: usize) -> Result<Vec<u8>, Failure> {
 
 /// Whether this process may do what only root may.
 pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    user() == 0
+}
+
+/// The number of the user that the process acts as.
+pub fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// What tells a file from another one, and from itself after it was written to; `None` if it is not there.

@@ -2,7 +2,7 @@
 
 use crate::base::failure::Failure;
 use crate::base::units;
-use crate::sys::kept::rows::Lines;
+use crate::sys::kept::rows::{Lines, inside};
 use crate::sys::spill::{Gather, Packed, Rows, Unpack, put_bytes, put_number};
 use crate::sys::untar::{Name, shown};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -59,6 +59,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// Its name in the tree.
+    #[serde(deserialize_with = "inside")]
     pub name: Name,
     /// What the archive has.
     pub kind: Kind,

@@ -7,7 +7,7 @@
 use crate::base::failure::Failure;
 use crate::sys::fs;
 use crate::sys::kept::changes::{Change, Changes};
-use crate::sys::kept::rows::{Lines, Writing, put, unreadable};
+use crate::sys::kept::rows::{Lines, Writing, inside, part, put, unreadable};
 use crate::sys::kept::{Identity, Kept};
 use crate::sys::stream::Digest;
 use crate::sys::untar::Name;
@@ -20,6 +20,7 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its name in the tree.
+    #[serde(deserialize_with = "inside")]
     pub name: Name,
     /// What stood aside when files began to be put forward; nothing if it was to be taken away only.
     pub aside: Option<Identity>,
@@ -40,6 +41,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Folder {
     /// Its name in the tree.
+    #[serde(deserialize_with = "inside")]
     pub name: Name,
     /// The permissions it gets.
     pub mode: u32,
@@ -57,6 +59,7 @@ pub struct Index {
     /// Version of this format.
     pub version: u32,
     /// The run.
+    #[serde(deserialize_with = "part")]
     pub run: String,
     /// When it began.
     pub created: DateTime<FixedOffset>,
@@ -82,6 +85,14 @@ pub struct Index {
     /// How many stand beside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) beside: Option<Beside>,
+}
+
+#[cfg(test)]
+impl Index {
+    /// Tells of so many rows in files of their own.
+    pub(super) fn stand_beside(&mut self, changes: u64, entries: u64, folders: u64) {
+        self.beside = Some(Beside { changes, new: 0, entries, folders });
+    }
 }
 
 /// How many rows stand in files of their own.

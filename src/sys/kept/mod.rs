@@ -34,7 +34,7 @@ pub use swap::{back, finish, forward, revert};
 
 use crate::base::failure::{Code, Failure};
 use crate::sys::fs;
-use crate::sys::kept::index::{FILES, read_index};
+use crate::sys::kept::index::{FILES, INDEX, read_index};
 use crate::sys::tree::KEPT;
 use serde::{Deserialize, Serialize};
 use std::fs::Metadata;
@@ -116,16 +116,37 @@ impl Kept {
         let base = path.file_name().and_then(|name| name.to_str()).map(|name| State::of(name).1.to_owned());
         let (Some(base), Some(folder)) = (base, path.parent()) else { return Err(none()) };
         let dir = match folder.parent() {
-            Some(dir) if folder.ends_with(KEPT) => dir.to_path_buf(),
+            Some(dir) if folder.ends_with(KEPT) && is_folder(folder)? => dir.to_path_buf(),
             _ => return Err(none()),
         };
         for state in [State::Swapped, State::Swapping, State::Undoing, State::Undone] {
             let at = folder.join(state.name(&base));
-            if let Some(index) = read_index(&at)? {
+            if is_folder(&at)?
+                && let Some(index) = read_index(&at)?
+            {
                 return Ok(Self { dir, at, state, index });
             }
         }
         Err(none().hint("It may have been removed by a clean-up; `lifeboat cleanup` lists what is kept."))
+    }
+
+    /// Sees that it was written by the user that this process runs as: whoever can write the tree could have put a folder there
+    /// that names any file.
+    ///
+    /// # Errors
+    /// `Policy` if it belongs to another user.
+    pub fn check_owner(&self) -> Result<(), Failure> {
+        let (Some(found), user) = (look(&self.at)?, fs::user()) else { return Ok(()) };
+        let (owner, at) = (found.uid(), self.at.display());
+        if owner == user {
+            return Ok(());
+        }
+        Err(Failure::new(Code::Policy, format!("`{at}` belongs to another user"))
+            .caused_by(format!("user {owner} owns it, and Lifeboat runs as user {user}: it moves files by what it finds there"))
+            .hint(format!(
+                "Nothing was replaced. Run it as user {owner}; or, if you trust what that user has put there, make it yours: \
+                 `chown {user} '{at}' '{at}/{INDEX}'`. One that nobody needs can be removed."
+            )))
     }
 
     /// Its name when the files have changed places: the one it is known by.
@@ -204,6 +225,9 @@ impl Kept {
 }
 
 /// The extraction or rollback in `dir` that is between two places, if there is one. The indices of others are not read.
+///
+/// # Errors
+/// As those of [`Kept::open`] and [`Kept::check_owner`].
 pub fn half_done(dir: &Path) -> Result<Option<Kept>, Failure> {
     for name in names(dir)? {
         if !matches!(State::of(&name).0, State::Swapping | State::Undoing) {
@@ -211,7 +235,11 @@ pub fn half_done(dir: &Path) -> Result<Option<Kept>, Failure> {
         }
         match Kept::open(&dir.join(KEPT).join(name)) {
             Err(failure) if failure.code == Code::NotFound => {}
-            kept => return kept.map(Some),
+            kept => {
+                let kept = kept?;
+                kept.check_owner()?;
+                return Ok(Some(kept));
+            }
         }
     }
     Ok(None)
@@ -272,6 +300,11 @@ fn names(dir: &Path) -> Result<Vec<String>, Failure> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Whether a folder is at `path`, and no link to one.
+fn is_folder(path: &Path) -> Result<bool, Failure> {
+    Ok(look(path)?.is_some_and(|found| found.is_dir()))
 }
 
 /// What is at `path`, links not followed; `None` if nothing is.

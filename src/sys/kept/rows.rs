@@ -1,13 +1,15 @@
 //! Rows of an index that are too many for it: a file of JSON lines beside it.
 
 use crate::base::failure::{Code, Failure};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use crate::sys::tree::KEPT;
+use crate::sys::untar::{Name, shown};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::marker::PhantomData;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// What a reader or writer of lines buffers, in bytes.
@@ -79,6 +81,31 @@ impl<T: DeserializeOwned> Lines<T> {
         };
         (0..count).map(move |_| read())
     }
+}
+
+/// Reads the name of something in a tree; one that leads elsewhere, or to what is kept, is none.
+pub(super) fn inside<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
+    let name = Name::deserialize(deserializer)?;
+    let mut parts = name.0.components();
+    let is_first = parts.next().is_some_and(|part| is_normal(&part) && part.as_os_str() != KEPT);
+    if is_first && parts.all(|part| is_normal(&part)) {
+        return Ok(name);
+    }
+    Err(D::Error::custom(format!("`{}` is no name of a file in the tree", shown(&name.0))))
+}
+
+/// Reads what becomes part of the name of a file.
+pub(super) fn part<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let mut parts = Path::new(&text).components();
+    if parts.next().is_some_and(|part| is_normal(&part) && part.as_os_str() == text.as_str()) {
+        return Ok(text);
+    }
+    Err(D::Error::custom(format!("`{}` is no name of a run", shown(Path::new(&text)))))
+}
+
+fn is_normal(part: &Component<'_>) -> bool {
+    matches!(part, Component::Normal(_))
 }
 
 /// The file of an index that cannot be understood.

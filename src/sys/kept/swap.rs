@@ -36,11 +36,13 @@ pub fn back(kept: &mut Kept) -> Result<(), Failure> {
 
 /// Goes on where a killed run stopped.
 pub fn finish(kept: &mut Kept) -> Result<(), Failure> {
+    kept.check_owner()?;
     complete(kept)
 }
 
 /// Undoes what a killed run had done of putting files into the tree. After a failure it can be done again.
 pub fn revert(kept: &mut Kept) -> Result<(), Failure> {
+    kept.check_owner()?;
     Places::open(kept)?.all(kept, false, false).map_err(|failure| half_replaced(kept, failure, None))?;
     kept.become_state(State::Undone).map_err(|failure| not_durable(kept, failure, false))
 }
@@ -48,6 +50,7 @@ pub fn revert(kept: &mut Kept) -> Result<(), Failure> {
 /// Notes what stands aside now, and that it is going to move.
 fn begin(kept: &mut Kept, state: State) -> Result<(), Failure> {
     if kept.state != State::Staging {
+        kept.check_owner()?;
         let files = kept.files();
         // It is as foreseen, unless somebody has changed files in the tree since.
         kept.update(&mut |entry| {

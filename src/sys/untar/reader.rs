@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
             // What is left out is not written, and nothing may lie below it.
             _ => return self.note(&name, number, Seen::File, None),
         };
-        if name.starts_with(KEPT) && taken {
+        if taken && name.components().any(|part| part.as_os_str() == KEPT) {
             return Err(self.spared(&name, "is what Lifeboat keeps of an earlier extraction"));
         }
         let attributes = Attributes::of(&head).map_err(|why| self.spared(&name, why))?;

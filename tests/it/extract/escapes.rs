@@ -187,6 +187,16 @@ fn names_that_lead_out() {
         hint: Nothing was written. To extract the rest, leave the entry out: `except: [".lifeboat-kept/x/index.json"]`.
     "#]],
     );
+    refused(
+        &packed(&Bad::new().file("deep/er/.lifeboat-kept/x/index.json", "{}").end()),
+        &[],
+        expect![[r#"
+        exit 10
+        error: `a.tar.gz` is not safe to extract
+        caused by: `deep/er/.lifeboat-kept/x/index.json` is what Lifeboat keeps of an earlier extraction
+        hint: Nothing was written. To extract the rest, leave the entry out: `except: ["deep/er/.lifeboat-kept/x/index.json"]`.
+    "#]],
+    );
 }
 
 #[test]
