@@ -13,7 +13,7 @@ use crate::sys::stream::Digest;
 use crate::sys::untar::Name;
 use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// A file or link that changes places.
@@ -281,7 +281,7 @@ impl Kept {
             return Ok(());
         }
         let mut failed = None;
-        let written = fs::replace_with(&self.at.join(ENTRIES), &self.index.run, |file| {
+        let written = self.replace(ENTRIES, |file| {
             let mut rows = self.entries().map_err(|failure| stopped(&mut failed, failure))?;
             rows.try_for_each(|entry| {
                 let mut entry = entry.map_err(|failure| stopped(&mut failed, failure))?;
@@ -293,9 +293,18 @@ impl Kept {
     }
 
     pub(super) fn write_index(&self) -> Result<(), Failure> {
-        fs::replace_with(&self.at.join(INDEX), &self.index.run, |file| {
-            serde_json::to_writer(file, &self.index).map_err(io::Error::from)
-        })
+        self.replace(INDEX, |file| serde_json::to_writer(file, &self.index).map_err(io::Error::from))
+    }
+
+    /// Writes a file of the index anew. The tree is locked: what a killed run was still writing is nobody's any more.
+    fn replace(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let path = self.at.join(name);
+        fs::remove(&fs::staged_path(&path, &self.index.run)?)?;
+        fs::replace_with(&path, &self.index.run, write)
     }
 }
 
@@ -422,6 +431,16 @@ mod tests {
                 Kept::open(&kept.at).unwrap().entries().unwrap().map(Result::unwrap).collect();
             assert_eq!(read.iter().filter(|entry| entry.aside.is_none()).count(), 1);
             assert_eq!(read.len() as u64, files);
+            // What a killed run was writing is not in the way of the next.
+            std::fs::write(fs::staged_path(&at, &kept.index.run).unwrap(), "half").unwrap();
+            kept.update(&mut |entry| {
+                entry.replaced = None;
+                Ok(())
+            })
+            .unwrap();
+            let entries = || Kept::open(&kept.at).unwrap().entries().unwrap().map(Result::unwrap).collect();
+            let read: Vec<Entry> = entries();
+            assert!(read.iter().all(|entry| entry.replaced.is_none()));
             // What fails leaves it as it was.
             let failed = kept.update(&mut |entry| {
                 entry.mode += 1;
