@@ -151,3 +151,18 @@ fn what_another_user_has_put_there_moves_nothing() {
     }
     assert_eq!(std::fs::read_to_string(kept.dir.join("a")).unwrap(), "old");
 }
+
+#[test]
+fn a_file_is_known_again_when_its_file_system_has_another_number() {
+    let (_temp, mut kept) = extraction(State::Swapping, &["a", "b"]);
+    for entry in &mut kept.index.entries {
+        for identity in [&mut entry.aside, &mut entry.replaced].into_iter().flatten() {
+            identity.device += 1;
+        }
+    }
+    let text = |kept: &Kept| ["a", "b"].map(|name| std::fs::read_to_string(kept.dir.join(name)).unwrap());
+    finish(&mut kept).unwrap();
+    assert_eq!(text(&kept), ["new"; 2]);
+    back(&mut kept).unwrap();
+    assert_eq!(text(&kept), ["old"; 2]);
+}
