@@ -92,6 +92,7 @@ pub fn compare(items: &Rows<Item>, against: Against<'_>, cancel: &Cancel) -> Res
             same += 1;
             return Ok(());
         };
+        let is_second_name = matches!(&item.what, What::File { first: Some(_), .. });
         let (kind, after, stored) = match &item.what {
             What::Folder => (Kind::Folder, 0, None),
             What::Link { .. } => (Kind::Link, 0, None),
@@ -100,7 +101,8 @@ pub fn compare(items: &Rows<Item>, against: Against<'_>, cancel: &Cancel) -> Res
         let (name, mode) = (Name(item.name), item.attributes.mode);
         let change = Change { name, kind, how, before: held.before, after, stored, mode };
         Marks::add(&mut marks, item.number, change.is_new());
-        room += change.room();
+        // Another name of a file that was counted takes no room.
+        room += if is_second_name { 0 } else { change.room() };
         found.push(change)
     })?;
     let marks = Marks(Arc::new(marks));
@@ -404,6 +406,24 @@ pub(super) fn digest(path: &Path, holes: bool) -> Result<Digest, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::spill::Gather;
+    use crate::sys::untar::Attributes;
+
+    #[test]
+    fn second_names_of_a_file_take_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut items = Gather::new(dir.path());
+        for (number, name) in (1..).zip(["a", "b", "c"]) {
+            let first = (number > 1).then(|| "a".into());
+            let what = What::File { size: 1000, stored: 1000, holes: false, sha256: Digest([0; 32]), first };
+            let attributes = Attributes { mode: 0o644, modified: (0, 0), owner: None };
+            items.push(&Item { name: name.into(), number, what, attributes, taken: true }).unwrap();
+        }
+        let (root, own) = (dir.path().join("tree"), dir.path());
+        let against = Against { root: &root, own, owner: false };
+        let found = compare(&items.end().unwrap(), against, &Cancel::new()).unwrap();
+        assert_eq!((found.room, found.changes.len()), (1000, 3));
+    }
 
     #[test]
     fn marks_tell_what_changes_and_what_is_new() {
