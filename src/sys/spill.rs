@@ -91,6 +91,7 @@ impl<'a> Unpack<'a> {
 /// Bytes that are written at their end.
 #[derive(Debug)]
 pub(in crate::sys) struct Store {
+    /// Where the file is, or is to be made.
     dir: PathBuf,
     memory: Vec<u8>,
     file: Option<File>,
@@ -129,7 +130,11 @@ impl Store {
     fn flush(&mut self) -> Result<(), Failure> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(unnamed(&self.dir)?),
+            none => {
+                let (file, dir) = unnamed(&self.dir)?;
+                self.dir = dir;
+                none.insert(file)
+            }
         };
         file.write_all(&self.memory)
             .map_err(|error| Failure::io("write a temporary file in", &self.dir, &error))?;
@@ -175,17 +180,17 @@ fn torn() -> Failure {
     Failure::new(Code::Internal, "a temporary file does not hold what was written into it")
 }
 
-/// A new file without a name, in `dir` or where the system has temporary files.
-fn unnamed(dir: &Path) -> Result<File, Failure> {
+/// A new file without a name, in `dir` or where the system has temporary files; also tells which of them that was.
+fn unnamed(dir: &Path) -> Result<(File, PathBuf), Failure> {
     let elsewhere = std::env::temp_dir();
     let mut failed = None;
     for dir in [dir, &elsewhere] {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         if let Ok(file) = rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
-            return Ok(file.into());
+            return Ok((file.into(), dir.to_path_buf()));
         }
         match unlinked(dir) {
-            Ok(file) => return Ok(file),
+            Ok(file) => return Ok((file, dir.to_path_buf())),
             Err(error) => failed = Some(Failure::io("create a temporary file in", dir, &error)),
         }
     }
@@ -539,7 +544,11 @@ mod tests {
     #[test]
     fn where_no_file_can_be_made_the_system_has_a_place() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(unnamed(&dir.path().join("none")).is_ok());
+        let mut store = Store::new(&dir.path().join("none"));
+        store.put(&[0; IN_MEMORY]).unwrap();
+        // What fails later names the folder that the file is in.
+        assert_eq!(store.end().unwrap().dir, std::env::temp_dir());
+        assert_eq!(unnamed(dir.path()).unwrap().1, dir.path());
         let mut file = unlinked(dir.path()).unwrap();
         file.write_all(b"x").unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
