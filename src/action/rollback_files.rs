@@ -132,6 +132,14 @@ impl Action for RollbackFiles {
             }
             Err(failure) => return Err(failure),
         };
+        if planned.forward && kept.is_half_done() {
+            // Planned again, it goes the other way, which is no end of this.
+            return Ok(Reconciled::InDoubt(format!(
+                "it was killed while files in `{}` went forward again; they are half replaced, and doing it again puts all of \
+                 them back",
+                planned.dir.display()
+            )));
+        }
         let wanted = if planned.forward { State::Swapped } else { State::Undone };
         Ok(if kept.state == wanted { Reconciled::Done(planned.clone()) } else { Reconciled::NotDone })
     }

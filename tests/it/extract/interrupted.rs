@@ -204,6 +204,39 @@ fn killed_while_it_rolls_back_it_is_finished() {
     assert!(between > 0, "it was never killed in between");
 }
 
+/// What is planned on a half replaced tree goes back, which is no end of going forward.
+#[test]
+fn killed_while_it_goes_forward_again_a_resumed_run_does_not_take_going_back_for_it() {
+    let project = project().file("tree/a", "saved\n");
+    project.run(&["back"]).exits(0);
+    let project = project.file("tree/a", "later\n");
+    project.run(&["extract"]).exits(0);
+    let name = kept(&project, "tree").remove(0);
+    let path = format!("tree/.lifeboat-kept/{name}");
+    project.run(&["rollback_kept", &path]).exits(0);
+    let project = project.env("LIFEBOAT_FAULT", "kill-before:1");
+    assert_eq!(project.run(&["rollback_kept", &path]).code, 1009);
+    let project = project.env("LIFEBOAT_FAULT", "");
+    // As if it had come to the first of its steps.
+    let folder = project.at("tree/.lifeboat-kept");
+    std::fs::rename(folder.join(format!("{name}.undone")), folder.join(format!("{name}.swapping"))).unwrap();
+    let run = runs(&project).remove(0).run;
+    let ran = project.run(&["resume", run.letters()]);
+    expect![[r#"
+        exit 6
+        error: nobody can tell what became of `rollback_files`: it was killed while files in `PROJECT/tree` went forward again; they are half replaced, and doing it again puts all of them back
+          ——▶ playbooks/rollback_kept.rhai:3:20
+          │
+        N │ step "Roll back" { rollback_files(params.kept) }
+          │                    ^
+        hint: Look at it. If it is done: `lifeboat resume RUN --trust`; if it is not: `lifeboat resume RUN --redo`.
+        ✘ rollback_kept stopped in step `Roll back` after TIME (exit 6)
+    "#]].assert_eq(&project.told(&ran).replace(&run.to_string(), "RUN"));
+    project.run(&["resume", run.letters(), "--redo"]).exits(0);
+    assert_eq!(std::fs::read_to_string(project.at("tree/a")).unwrap(), "later\n");
+    assert_eq!(states(&project), ["undone"]);
+}
+
 #[test]
 fn killed_while_new_folders_come_in_it_is_finished_or_undone() {
     let project = project();
