@@ -18,7 +18,7 @@ use crate::sys::fs;
 use crate::sys::kept::{self, About, Against, Changes, Comparison, Index, Kept, Staging, State, compare};
 use crate::sys::proof::{Checksum, Proof, prove_while};
 use crate::sys::spill::Rows;
-use crate::sys::stream::{Control, Digest};
+use crate::sys::stream::{Control, Digest, hash};
 use crate::sys::tree::Selection;
 use crate::sys::untar::{self, Contents, Item, Limits, Name, Nowhere, Wanted, shown};
 use serde::{Deserialize, Serialize};
@@ -159,9 +159,14 @@ impl Action for Extract {
             plan.touches.push(Touch::Changed(Target::Path(dir)));
             return Ok(plan);
         }
-        is_archive(&path)?;
+        untar::check_kind(&path)?;
         let mut details = Vec::new();
-        let resumed = self.half_done(&dir, &path)?;
+        let sha256 = || {
+            let hashed =
+                reading(facts, &path, |control| hash(fs::open(&path)?, &path, control, &mut |_| Ok(())));
+            hashed.map(|(_, digest)| digest.to_string())
+        };
+        let resumed = self.half_done(&dir, &path, sha256)?;
         let (sha256, found) = match &resumed {
             // What a killed run showed of the extraction that is finished now.
             Some(kept) => {
@@ -225,7 +230,7 @@ impl Action for Extract {
             let host = effects.facts().host();
             host.warn(&format!("{name} is extracted without comparing its SHA-256"));
         }
-        let mut kept = match self.half_done(dir, &planned.backup)? {
+        let mut kept = match self.half_done(dir, &planned.backup, || Ok(planned.sha256.clone()))? {
             Some(mut kept) => {
                 let intent = effects.intend(&format!("finish replacing files in {}", dir.display()))?;
                 effects.finish_exchange(&intent, &mut kept)?;
@@ -317,21 +322,32 @@ impl Extract {
         Ok(touched.then_some("which files change: an earlier action changes the folder"))
     }
 
-    /// A killed run's extraction of the same archive that is between two places; another one is in the way.
-    fn half_done(&self, dir: &Path, path: &Path) -> Result<Option<Kept>, Failure> {
+    /// A killed run's extraction of the same archive, whose digest `sha256` tells, that is between two places; another one is in
+    /// the way.
+    fn half_done(
+        &self,
+        dir: &Path,
+        path: &Path,
+        sha256: impl FnOnce() -> Result<String, Failure>,
+    ) -> Result<Option<Kept>, Failure> {
         let Some(kept) = kept::half_done(dir)? else { return Ok(None) };
-        let is_same = kept.index.backup.0 == path && kept.index.selection == self.selected();
-        if is_same && kept.state == State::Swapping {
+        let Index { run, backup, selection, .. } = &kept.index;
+        let is_forward = kept.state == State::Swapping;
+        let is_same = is_forward && backup.0 == path && *selection == self.selected();
+        if is_same && sha256()? == kept.index.sha256 {
             return Ok(Some(kept));
         }
-        let name = kept.index.backup.0.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let doing = if kept.state == State::Swapping { "extracting" } else { "rolling back" };
-        Err(Failure::new(Code::Io, format!("the files in `{}` are half replaced", dir.display()))
-            .caused_by(format!("run {} was killed while {doing} `{name}`", kept.index.run))
-            .hint(format!(
-                "Finish that first: run the same again, or `lifeboat rollback {}`.",
-                kept.index.run
-            )))
+        let name = backup.0.file_name().unwrap_or_default().to_string_lossy();
+        let doing = if is_forward { "extracting" } else { "rolling back" };
+        let failure = Failure::new(Code::Io, format!("the files in `{}` are half replaced", dir.display()))
+            .caused_by(format!("run {run} was killed while {doing} `{name}`"));
+        Err(if is_same {
+            failure.caused_by(format!("`{name}` is not the one that it was extracting any more")).hint(
+                format!("Put back what it had replaced: `lifeboat rollback {run}`. Then run the same again."),
+            )
+        } else {
+            failure.hint(format!("Finish that first: run the same again, or `lifeboat rollback {run}`."))
+        })
     }
 
     /// How the archive differs from the tree.
@@ -418,17 +434,9 @@ impl Extract {
     /// Reads the archive once more and writes what of it differs; returns its SHA-256. What else its bytes hold is known, if they
     /// are those that were verified.
     fn written(&self, facts: &Facts, path: &Path, staging: &Staging) -> Result<Digest, Failure> {
-        let total = fs::size(path)?;
-        let label = format!("extract {}", path.file_name().unwrap_or_default().to_string_lossy());
-        let progress = |done: u64| {
-            let progress =
-                Progress { label: label.clone(), done, total: Some(total), unit: "bytes".to_owned() };
-            facts.progress(progress);
-        };
-        let control = Control { cancel: facts.cancel(), progress: &progress };
         let selection = &self.selection()?;
         let wanted = Wanted { selection, limits: self.options.limits, sink: staging, list: None };
-        untar::read(path, wanted, control).map(|contents| contents.sha256)
+        reading(facts, path, |control| untar::read(path, wanted, control)).map(|contents| contents.sha256)
     }
 
     /// Whether there is room for what is new, and every folder can be written in.
@@ -470,24 +478,16 @@ fn has_changed(path: &Path) -> Failure {
         .hint("Nothing was replaced. Find out who writes it, verify it, and extract it then.")
 }
 
-/// Refuses what is plainly something else than a tar archive.
-fn is_archive(path: &Path) -> Result<(), Failure> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let head = fs::head(path, 8)?;
-    let magics: [(&[u8], &str); 6] = [
-        (b"PK\x03\x04", "a zip archive"),
-        (b"BZh", "compressed by bzip2"),
-        (b"\xfd7zXZ\0", "compressed by xz"),
-        (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
-        (b"7z\xbc\xaf", "a 7z archive"),
-        (b"PGDMP", "a dump in PostgreSQL's own format"),
-    ];
-    let found = magics.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, what)| *what);
-    let sql = name.ends_with(".sql") || name.ends_with(".sql.gz");
-    match found.or_else(|| sql.then_some("a dump of a database")) {
-        None => Ok(()),
-        Some(what) => Err(Failure::new(Code::Usage, format!("`{name}` cannot be extracted"))
-            .caused_by(format!("it is {what}"))
-            .hint("`extract` reads tar archives, as they are or compressed by gzip; `restore` reads dumps.")),
-    }
+/// Goes through a file, and tells how far it is.
+fn reading<T>(
+    facts: &Facts,
+    path: &Path,
+    read: impl FnOnce(Control<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let total = Some(fs::size(path)?);
+    let label = format!("extract {}", path.file_name().unwrap_or_default().to_string_lossy());
+    let progress = |done: u64| {
+        facts.progress(Progress { label: label.clone(), done, total, unit: "bytes".to_owned() });
+    };
+    read(Control { cancel: facts.cancel(), progress: &progress })
 }

@@ -169,6 +169,31 @@ impl Sink for Nowhere {
     }
 }
 
+/// Refuses what is plainly something else than a tar archive.
+///
+/// # Errors
+/// `Usage` that says what it is, and those of reading it.
+pub fn check_kind(path: &Path) -> Result<(), Failure> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let head = fs::head(path, 8)?;
+    let magics: [(&[u8], &str); 6] = [
+        (b"PK\x03\x04", "a zip archive"),
+        (b"BZh", "compressed by bzip2"),
+        (b"\xfd7zXZ\0", "compressed by xz"),
+        (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
+        (b"7z\xbc\xaf", "a 7z archive"),
+        (b"PGDMP", "a dump in PostgreSQL's own format"),
+    ];
+    let found = magics.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, what)| *what);
+    let sql = name.ends_with(".sql") || name.ends_with(".sql.gz");
+    match found.or_else(|| sql.then_some("a dump of a database")) {
+        None => Ok(()),
+        Some(what) => Err(Failure::new(Code::Usage, format!("`{name}` cannot be extracted"))
+            .caused_by(format!("it is {what}"))
+            .hint("`extract` reads tar archives, as they are or compressed by gzip; `restore` reads dumps.")),
+    }
+}
+
 /// Reads the archive at `path`, compressed or not, to its end.
 ///
 /// # Errors

@@ -204,6 +204,50 @@ fn killed_while_it_rolls_back_it_is_finished() {
     assert!(between > 0, "it was never killed in between");
 }
 
+#[test]
+fn what_was_begun_with_another_archive_is_not_finished_for_this_one() {
+    let project = project().file("tree/a", "first\n");
+    project.run(&["back"]).exits(0);
+    std::fs::rename(project.at("in"), project.at("first")).unwrap();
+    let project = project.file("tree/a", "second\n");
+    project.run(&["back"]).exits(0);
+    std::fs::rename(project.at("in"), project.at("second")).unwrap();
+    let put = |which: &str| {
+        let _ = std::fs::remove_dir_all(project.at("in"));
+        project.stock(".", "cp", &["-r", which, "in"]);
+    };
+    put("first");
+    project.run(&["extract"]).exits(0);
+    let run = runs(&project).remove(0).run.to_string();
+    let folder = project.at("tree/.lifeboat-kept");
+    let name = kept(&project, "tree").remove(0);
+    std::fs::rename(folder.join(&name), folder.join(format!("{name}.swapping"))).unwrap();
+    put("second");
+    let ran = project.run(&["extract"]);
+    expect![[r#"
+        exit 1
+        error: the files in `PROJECT/tree` are half replaced
+           ——▶ playbooks/extract.rhai:12:16
+           │
+        N │     let made = extract(params.archive, params.dir, #{ only: params.only, except: params.except });
+           │                ^
+        caused by: `a.tar.gz` is not the one that it was extracting any more
+        hint: Put back what it had replaced: `lifeboat rollback RUN`. Then run the same again.
+        ✘ extract failed in step `Extract` after TIME (exit 1)
+    "#]]
+    .assert_eq(&project.told(&ran).replace(&run, "RUN"));
+    assert_eq!(std::fs::read_to_string(project.at("tree/a")).unwrap(), "first\n");
+    put("first");
+    project.run(&["extract"]).exits(0);
+    assert_eq!(states(&project), ["kept"]);
+    // As the hint says.
+    std::fs::rename(folder.join(&name), folder.join(format!("{name}.swapping"))).unwrap();
+    put("second");
+    project.run(&["rollback", &run]).exits(0);
+    assert_eq!(std::fs::read_to_string(project.at("tree/a")).unwrap(), "second\n");
+    project.run(&["extract"]).exits(0).says("0 new, 0 changed, 1 same");
+}
+
 /// What is planned on a half replaced tree goes back, which is no end of going forward.
 #[test]
 fn killed_while_it_goes_forward_again_a_resumed_run_does_not_take_going_back_for_it() {
