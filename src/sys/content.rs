@@ -38,12 +38,15 @@ pub struct Findings {
     pub server: Option<String>,
     /// Entries of an archive.
     pub entries: Option<u64>,
-    /// Names of the first [`MOST_NAMES`] entries of an archive, in their order.
+    /// Names of the first [`MOST_NAMES`] entries of an archive, in their order; fewer if they are very long.
     pub names: Vec<String>,
 }
 
 /// So many names of entries are told; archives of configuration have fewer.
 pub const MOST_NAMES: usize = 10_000;
+
+/// Bytes that these names may have together.
+const MOST_NAME_BYTES: usize = 4 << 20;
 
 /// Reads content that arrives in pieces.
 pub enum Reading {
@@ -144,7 +147,7 @@ impl TarReading {
 fn read_tar(pieces: Pieces) -> Result<(u64, Vec<String>), String> {
     let mut archive = tar::Archive::new(Tail::new(pieces));
     let mut entries = 0;
-    let mut names = Vec::new();
+    let (mut names, mut room) = (Vec::new(), MOST_NAME_BYTES);
     let damaged = |error: io::Error| format!("the archive is damaged: {error}");
     let mut content_end = 0;
     for entry in archive.entries().map_err(damaged)? {
@@ -157,8 +160,10 @@ fn read_tar(pieces: Pieces) -> Result<(u64, Vec<String>), String> {
         let stored = if sparse { entry.header().entry_size().map_err(damaged)? } else { entry.size() };
         content_end = entry.raw_file_position() + stored.div_ceil(BLOCK) * BLOCK;
         entries += 1;
-        if names.len() < MOST_NAMES {
-            names.push(String::from_utf8_lossy(&entry.path_bytes()).into_owned());
+        let name = entry.path_bytes();
+        room = room.saturating_sub(name.len());
+        if names.len() < MOST_NAMES && room > 0 {
+            names.push(String::from_utf8_lossy(&name).into_owned());
         }
     }
     let mut tail = archive.into_inner();
@@ -265,6 +270,18 @@ mod tests {
         let mut flipped = whole.clone();
         flipped[1536 + 3] ^= 1;
         assert!(read(Content::Tar, &flipped).problems[0].starts_with("the archive is damaged: "));
+    }
+
+    #[test]
+    fn of_very_long_names_only_the_first_are_told() {
+        let mut tar = tar::Builder::new(Vec::new());
+        for n in 0..5 {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            tar.append_data(&mut header, format!("{n}/{}", "n".repeat(1 << 20)), &[][..]).unwrap();
+        }
+        let findings = read(Content::Tar, &tar.into_inner().unwrap());
+        assert_eq!((findings.entries, findings.names.len()), (Some(5), 3));
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! lie. So its headers and extensions are used here, and their row is walked by this module.
 
 use crate::sys::tree::Extent;
+use crate::sys::untar::shown;
 use std::io::{self, Read};
+use std::path::Path;
 use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header, PaxExtensions};
 
 /// The size of a tar block in bytes.
@@ -12,6 +14,9 @@ const BLOCK: usize = 512;
 
 /// Bytes of headers that one entry may have: long names, attributes.
 const HEADERS: u64 = 1 << 20;
+
+/// Bytes that a name or the target of a link may have: no system call takes more.
+const LONGEST: usize = 4096;
 
 /// Pieces of data between holes that one entry may have.
 const MOST_EXTENTS: usize = 1 << 20;
@@ -22,6 +27,9 @@ pub(super) enum Broken {
     /// Its headers would fill the memory.
     #[error("an entry's header is longer than 1 MiB")]
     TooLong,
+    /// A name that no system takes; of very many, the list of them would fill the memory.
+    #[error("the name of `{0}`, or where it leads, has more than {LONGEST} bytes")]
+    LongName(String),
     /// It is no archive, or no whole one.
     #[error("{0}")]
     Damaged(String),
@@ -50,6 +58,8 @@ pub(super) struct Head {
     pub(super) size: u64,
     /// Where the stored bytes belong, if the file has holes.
     pub(super) extents: Option<Vec<Extent>>,
+    /// Bytes of long names and extensions, which stand before its own header.
+    pub(super) before: u64,
 }
 
 /// The entries of an archive. Reading from it reads the content of the one that came last.
@@ -85,7 +95,8 @@ impl<R: Read> Entries<R> {
                 EntryType::XHeader if known => &mut extensions,
                 _ => {
                     let names = (name.map(terminated), link.map(terminated));
-                    return self.entry(header, size, names, extensions.unwrap_or_default()).map(Some);
+                    let head = self.entry(header, size, names, extensions.unwrap_or_default())?;
+                    return Ok(Some(Head { before: HEADERS - budget, ..head }));
                 }
             };
             if place.is_some() {
@@ -117,6 +128,9 @@ impl<R: Read> Entries<R> {
         let name = name.or_else(|| of(b"path")).unwrap_or_else(|| header.path_bytes().into_owned());
         let link = link.or_else(|| of(b"linkpath"));
         let link = link.or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
+        if name.len() > LONGEST || link.as_ref().is_some_and(|link| link.len() > LONGEST) {
+            return Err(Broken::LongName(beginning(&name)));
+        }
         if size.checked_add(BLOCK as u64).is_none() {
             return damaged("an entry has an impossible size");
         }
@@ -126,7 +140,7 @@ impl<R: Read> Entries<R> {
             (real, extents) = (end, Some(found));
         }
         (self.left, self.padding) = (size, padding(size));
-        Ok(Head { name, link, header, extensions, stored: size, size: real, extents })
+        Ok(Head { name, link, header, extensions, stored: size, size: real, extents, before: 0 })
     }
 
     /// Where the data of a file with holes belong, and how many bytes it has.
@@ -232,6 +246,16 @@ impl Map {
 
 fn padding(size: u64) -> u64 {
     (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64
+}
+
+/// A name as far as a message has room for it.
+fn beginning(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name);
+    let mut short = shown(Path::new(&text.chars().take(60).collect::<String>()));
+    if text.chars().nth(60).is_some() {
+        short.push('…');
+    }
+    short
 }
 
 /// A long name without the zero that ends it.

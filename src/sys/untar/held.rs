@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 /// Bytes of digests that are read at a time. In an archive that is in no order each may be read for itself.
 const WINDOW: usize = 4 << 10;
 
+/// So often one name may come: a folder comes again in an archive that was appended to.
+const MOST_TIMES: usize = 1000;
+
 /// What was seen under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
@@ -155,6 +158,10 @@ impl Listing {
             let row = Row::of(row?)?;
             if same.first().is_some_and(|first| first.name != row.name) {
                 sieve.all(&mut same)?;
+            }
+            if same.len() == MOST_TIMES {
+                let why = format!("comes more than {MOST_TIMES} times");
+                return Ok(Err(Wrong { name: row.name, why, is_spared: false }));
             }
             same.push(row);
         }

@@ -75,7 +75,7 @@ pub fn shown(path: &Path) -> String {
 /// How much an archive may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of content.
+    /// Bytes of content, and of names and attributes that a header has no room for.
     pub size: u64,
     /// Entries.
     pub entries: u64,

@@ -16,14 +16,19 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
+/// Bytes that all names of hard links may have together, since they are kept in memory.
+const MOST_LINKED: usize = 256 << 20;
+
 /// Reads an archive.
 pub(super) struct Reader<'a> {
     archive: &'a str,
     selection: &'a Selection,
     limits: Limits,
-    /// Bytes of content that are the most.
+    /// Bytes of content and of long names that are the most.
     most: u64,
     content: u64,
+    /// Bytes of names of hard links.
+    linked: usize,
     /// Files whose content is wanted.
     files: u64,
     /// What it holds, unless that is known.
@@ -35,7 +40,7 @@ impl<'a> Reader<'a> {
     pub(super) fn new(archive: &'a str, wanted: Wanted<'a>, most: u64) -> Self {
         let Wanted { selection, limits, list, .. } = wanted;
         let listing = list.map(Listing::new);
-        Self { archive, selection, limits, most, content: 0, files: 0, listing }
+        Self { archive, selection, limits, most, content: 0, linked: 0, files: 0, listing }
     }
 
     pub(super) fn run(mut self, pieces: Pieces, sink: &dyn Sink, cancel: &Cancel) -> Entered {
@@ -66,6 +71,7 @@ impl<'a> Reader<'a> {
                 )
                 .hint("Nothing was written. If it is meant to, raise the limit: `max_entries`."));
             }
+            self.count(head.before)?;
             if !head.header.entry_type().is_pax_global_extensions() {
                 self.take(head, entries, &mut archive, out)?;
             }
@@ -78,6 +84,9 @@ impl<'a> Reader<'a> {
     fn broken(&self, broken: &Broken) -> Failure {
         match broken {
             Broken::TooLong => unsafe_archive(self.archive, broken),
+            Broken::LongName(_) => unsafe_archive(self.archive, broken).hint(
+                "Nothing was written. No file can have such a name: find out where this archive comes from.",
+            ),
             Broken::Damaged(_) => damaged(self.archive, broken),
         }
     }
@@ -137,6 +146,12 @@ impl<'a> Reader<'a> {
                 let to = linked();
                 let first: PathBuf =
                     to.components().filter(|part| !matches!(part, Component::CurDir)).collect();
+                self.linked += name.as_os_str().len() + first.as_os_str().len();
+                if self.listing.is_some() && self.linked > MOST_LINKED {
+                    return Err(unsafe_archive(self.archive, "the names of its hard links have more than 256 MiB").hint(
+                        "Nothing was written. If it is meant to have so many, extract it by `tar` into a folder of its own.",
+                    ));
+                }
                 let listed = self.listing.as_mut().map(|listing| listing.second_name(&name, &first, taken));
                 left_out = listed.as_ref().is_some_and(|(_, left_out)| *left_out);
                 let first = listed.map(|(first, _)| first);
@@ -144,7 +159,7 @@ impl<'a> Reader<'a> {
                 What::File { size: 0, stored: 0, holes: false, sha256: Digest([0; 32]), first }
             }
             Seen::File => {
-                self.count(&head)?;
+                self.count(head.stored)?;
                 if taken {
                     content = Some(self.files);
                     self.files += 1;
@@ -190,9 +205,9 @@ impl<'a> Reader<'a> {
         Ok((!name.as_os_str().is_empty()).then_some(name))
     }
 
-    /// Counts what a file takes. A hole takes nothing, neither here nor where it is extracted to.
-    fn count(&mut self, head: &Head) -> Result<(), Failure> {
-        self.content = self.content.saturating_add(head.stored);
+    /// Counts what a file takes, or long names. A hole takes nothing, neither here nor where it is extracted to.
+    fn count(&mut self, bytes: u64) -> Result<(), Failure> {
+        self.content = self.content.saturating_add(bytes);
         if self.content <= self.most {
             return Ok(());
         }

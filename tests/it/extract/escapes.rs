@@ -401,6 +401,20 @@ fn bombs() {
         caused by: an entry's header is longer than SIZE
     "#]],
     );
+    // One that no system takes, and a link to one.
+    refused(&packed(&Bad::new().long(&[b'n'; 4097], "x").end()), &[], expect![[r#"
+        exit 10
+        error: `a.tar.gz` is not safe to extract
+        caused by: the name of `nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn…`, or where it leads, has more than SIZE
+        hint: Nothing was written. No file can have such a name: find out where this archive comes from.
+    "#]]);
+    let to = Bad::new().pax("linkpath", &"t".repeat(4097)).link("link", EntryType::Symlink, "short");
+    refused(&packed(&to.end()), &[], expect![[r#"
+        exit 10
+        error: `a.tar.gz` is not safe to extract
+        caused by: the name of `link`, or where it leads, has more than SIZE
+        hint: Nothing was written. No file can have such a name: find out where this archive comes from.
+    "#]]);
     let many = (0..1001).fold(Bad::new(), |bad, n| bad.file(&format!("{n}"), ""));
     let project = project().playbook(
         "limited",
@@ -427,6 +441,20 @@ fn bombs() {
     "#]]
     .assert_eq(&reasons(&project, &ran));
     project.run(&["limited", "--size", "2 KiB"]).exits(0);
+    // Long names count as well: the list of them is kept.
+    let named = (0..3).fold(Bad::new(), |bad, n| bad.long(format!("{n}/{}", "n".repeat(400)).as_bytes(), ""));
+    put(&project, &packed(&named.end()));
+    project.run(&["limited", "--dry-run"]).exits(10).says("it holds more than 1.0 KiB");
+    // A folder may come again, but not so often that all that was said of it fills the memory.
+    let again = |times| (0..times).fold(Bad::new(), |bad, _| bad.kind("d/", EntryType::Directory));
+    put(&project, &packed(&again(1000).end()));
+    project.run(&["limited"]).exits(0);
+    refused(&packed(&again(1001).end()), &[], expect![[r#"
+        exit 10
+        error: `a.tar.gz` is not safe to extract
+        caused by: `d` comes more than 1000 times
+        hint: Nothing was written. Backups do not hold such an entry: find out where this archive comes from.
+    "#]]);
 }
 
 #[test]
