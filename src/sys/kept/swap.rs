@@ -2,13 +2,14 @@
 //! are made with all that is in them.
 
 use crate::base::failure::Failure;
+use crate::sys::fs;
 use crate::sys::kept::durable::Durable;
 use crate::sys::kept::stage::{give, set_time};
 use crate::sys::kept::whole::{Inside, Known, exchange, topmost};
 use crate::sys::kept::{Entry, Folder, Identity, Kept, State, look};
 use crate::sys::untar::shown;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat_with};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, openat, renameat_with};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -162,6 +163,7 @@ impl Places {
     fn all(&self, kept: &Kept, moved: bool, to_new: bool) -> Result<(), Failure> {
         // Opened before anything changes, so that it tells every error since.
         let durable = Durable::of(&kept.dir, touched(kept)?)?;
+        self.open_up(kept)?;
         if to_new {
             kept.folders()?.try_for_each(|folder| self.make(kept, &folder?))?;
         }
@@ -230,6 +232,33 @@ impl Places {
             found.extend(name.as_encoded_bytes().starts_with(BETWEEN.as_bytes()).then_some(name));
         }
         Ok(found)
+    }
+
+    /// Lets the process write in folders of its own user whose permissions deny it; [`Self::settle`] gives those in the tree
+    /// the permissions that they are to have.
+    fn open_up(&self, kept: &Kept) -> Result<(), Failure> {
+        if fs::is_root() {
+            return Ok(());
+        }
+        let user = fs::user();
+        for folder in kept.folders()? {
+            let name = folder?.name.0;
+            for (root, at) in [(&self.root, &kept.dir), (&self.files, &kept.files())] {
+                // What is not there, or is no folder, is told by what moves something in it.
+                let Ok((parent, last)) = below(root, &name) else { continue };
+                let Ok(found) = rustix::fs::statat(&parent, last, AtFlags::SYMLINK_NOFOLLOW) else {
+                    continue;
+                };
+                let mode = Mode::from_raw_mode(found.st_mode);
+                let is_ours = FileType::from_raw_mode(found.st_mode).is_dir() && found.st_uid == user;
+                if is_ours && !mode.contains(Mode::RWXU) {
+                    rustix::fs::chmodat(&parent, last, mode | Mode::RWXU, AtFlags::empty()).map_err(
+                        |error| Failure::io("set the permissions of", &at.join(&name), &error.into()),
+                    )?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn make(&self, kept: &Kept, folder: &Folder) -> Result<(), Failure> {

@@ -402,19 +402,27 @@ fn bombs() {
     "#]],
     );
     // One that no system takes, and a link to one.
-    refused(&packed(&Bad::new().long(&[b'n'; 4097], "x").end()), &[], expect![[r#"
+    refused(
+        &packed(&Bad::new().long(&[b'n'; 4097], "x").end()),
+        &[],
+        expect![[r#"
         exit 10
         error: `a.tar.gz` is not safe to extract
         caused by: the name of `nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn…`, or where it leads, has more than SIZE
         hint: Nothing was written. No file can have such a name: find out where this archive comes from.
-    "#]]);
+    "#]],
+    );
     let to = Bad::new().pax("linkpath", &"t".repeat(4097)).link("link", EntryType::Symlink, "short");
-    refused(&packed(&to.end()), &[], expect![[r#"
+    refused(
+        &packed(&to.end()),
+        &[],
+        expect![[r#"
         exit 10
         error: `a.tar.gz` is not safe to extract
         caused by: the name of `link`, or where it leads, has more than SIZE
         hint: Nothing was written. No file can have such a name: find out where this archive comes from.
-    "#]]);
+    "#]],
+    );
     let many = (0..1001).fold(Bad::new(), |bad, n| bad.file(&format!("{n}"), ""));
     let project = project().playbook(
         "limited",
@@ -449,12 +457,16 @@ fn bombs() {
     let again = |times| (0..times).fold(Bad::new(), |bad, _| bad.kind("d/", EntryType::Directory));
     put(&project, &packed(&again(1000).end()));
     project.run(&["limited"]).exits(0);
-    refused(&packed(&again(1001).end()), &[], expect![[r#"
+    refused(
+        &packed(&again(1001).end()),
+        &[],
+        expect![[r#"
         exit 10
         error: `a.tar.gz` is not safe to extract
         caused by: `d` comes more than 1000 times
         hint: Nothing was written. Backups do not hold such an entry: find out where this archive comes from.
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -579,6 +579,30 @@ fn a_folder_that_may_not_be_written_is_named() {
     assert_eq!(std::fs::read_to_string(project.at("tree/a")).unwrap(), "new");
 }
 
+#[test]
+fn folders_that_may_not_be_written_are_rolled_back_by_whom_they_belong_to() {
+    use std::os::unix::fs::PermissionsExt;
+    let project = project().file("tree/new/sub/a", "new").file("tree/there/sub/b", "new");
+    let folders = ["new/sub", "new", "there/sub", "there"].map(|name| project.at("tree").join(name));
+    folders.iter().for_each(|folder| crate::archive::set_mode(folder, 0o555));
+    project.run(&["back"]).exits(0);
+    folders.iter().for_each(|folder| crate::archive::set_mode(folder, 0o755));
+    std::fs::remove_dir_all(project.at("tree/new")).unwrap();
+    std::fs::write(project.at("tree/there/sub/b"), "old").unwrap();
+    // It belongs to that user from here on.
+    project.run_as_nobody(&["extract", "--dry-run"]).exits(0);
+    let old = timeless(&project.at("tree"));
+    project.run_unprivileged(&["extract"]).exits(0);
+    let new = timeless(&project.at("tree"));
+    let mode = |folder: &PathBuf| std::fs::metadata(folder).unwrap().permissions().mode() & 0o777;
+    assert_eq!(folders.each_ref().map(mode), [0o555; 4]);
+    let path = format!("tree/.lifeboat-kept/{}", kept(&project, "tree").remove(0));
+    for tree in [&old, &new, &old] {
+        project.run_unprivileged(&["rollback_kept", &path]).exits(0);
+        assert!(timeless(&project.at("tree")) == *tree);
+    }
+}
+
 /// Owner of a file.
 fn owner(path: &Path) -> u32 {
     use std::os::unix::fs::MetadataExt;
