@@ -435,18 +435,18 @@ fn taken_or(path: &Path, name: &Path, error: &std::io::Error) -> Failure {
         .hint("Nothing was written. Leave one of them out with `except`.")
 }
 
-pub(super) fn give(path: &Path, user: u32, group: u32) -> Result<(), Failure> {
+fn give(path: &Path, user: u32, group: u32) -> Result<(), Failure> {
     let (user, group) = (Uid::from_raw_unchecked(user), Gid::from_raw_unchecked(group));
     rustix::fs::chownat(CWD, path, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|error| Failure::io("set the owner of", path, &error.into()))
 }
 
 /// Sets the time of a folder or link. One that the file system cannot hold is no reason to fail.
-pub(super) fn set_time(path: &Path, modified: (i64, u32)) {
+fn set_time(path: &Path, modified: (i64, u32)) {
     let _ = rustix::fs::utimensat(CWD, path, &times(modified), AtFlags::SYMLINK_NOFOLLOW);
 }
 
-fn times((seconds, nanos): (i64, u32)) -> Timestamps {
+pub(super) fn times((seconds, nanos): (i64, u32)) -> Timestamps {
     let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
     Timestamps { last_access: time, last_modification: time }
 }

@@ -4,12 +4,12 @@
 use crate::base::failure::Failure;
 use crate::sys::fs;
 use crate::sys::kept::durable::Durable;
-use crate::sys::kept::stage::{give, set_time};
+use crate::sys::kept::stage::times;
 use crate::sys::kept::whole::{Inside, Known, exchange, topmost};
 use crate::sys::kept::{Entry, Folder, Identity, Kept, State, look};
 use crate::sys::untar::shown;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, openat, renameat_with};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid, openat, renameat_with};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -272,32 +272,40 @@ impl Places {
     }
 
     fn settle(&self, kept: &Kept, folder: &Folder, to_new: bool) -> Result<(), Failure> {
-        let at = kept.dir.join(&folder.name.0);
+        let at = &kept.dir.join(&folder.name.0);
         let (parent, name) = match below(&self.root, &folder.name.0) {
             // Somebody has removed the folder above it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            found => found.map_err(|error| Failure::io("open", &at, &error))?,
+            found => found.map_err(|error| Failure::io("open", at, &error))?,
         };
         let Some(mode) = (if to_new { Some(folder.mode) } else { folder.before }) else {
             // It was made, and goes again unless somebody has put something into it.
             return match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
-                Err(error) => Err(Failure::io("remove", &at, &error.into())),
+                Err(error) => Err(Failure::io("remove", at, &error.into())),
             };
         };
-        let Some(found) = look(&at)?.filter(std::fs::Metadata::is_dir) else { return Ok(()) };
+        // By the folder above it, and not by its path: no link that somebody puts there meanwhile leads elsewhere.
+        let cannot = |what: &'static str| move |error: Errno| Failure::io(what, at, &error.into());
+        let found = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) if FileType::from_raw_mode(found.st_mode).is_dir() => found,
+            Ok(_) | Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(cannot("look at")(error)),
+        };
         if let (true, Some((user, group))) = (to_new, folder.owner) {
-            give(&at, user, group)?;
+            let (user, group) = (Uid::from_raw_unchecked(user), Gid::from_raw_unchecked(group));
+            rustix::fs::chownat(&parent, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(cannot("set the owner of"))?;
         }
-        use std::os::unix::fs::{MetadataExt, PermissionsExt};
-        let special = found.mode() & 0o7000;
-        if found.mode() & 0o777 != mode {
-            let permissions = std::fs::Permissions::from_mode(special | mode);
-            std::fs::set_permissions(&at, permissions)
-                .map_err(|error| Failure::io("set the permissions of", &at, &error))?;
+        let wanted = found.st_mode & 0o7000 | mode;
+        if found.st_mode & 0o7777 != wanted {
+            openat(&parent, name, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+                .and_then(|own| rustix::fs::fchmod(own, Mode::from_raw_mode(wanted)))
+                .map_err(cannot("set the permissions of"))?;
         }
         if let (true, Some(modified)) = (to_new, folder.modified) {
-            set_time(&at, modified);
+            // A time that the file system cannot hold is no reason to fail.
+            let _ = rustix::fs::utimensat(&parent, name, &times(modified), AtFlags::SYMLINK_NOFOLLOW);
         }
         Ok(())
     }
