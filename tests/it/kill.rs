@@ -48,7 +48,8 @@ impl Victim<'_> {
     fn die_often(self) {
         let receiver = Receiver::new();
         let Self { project, args, dir, prepare, next } = self;
-        let project = project.env("BACKUP_WEBHOOK_URL", receiver.url());
+        // Each kill is told of, and there are more of them than alerts in an hour.
+        let project = project.env("BACKUP_WEBHOOK_URL", receiver.url()).env("BACKUP_ALERTS_PER_HOUR", "0");
         let at = project.at(dir);
         prepare(&project);
         let began = Instant::now();
