@@ -192,7 +192,18 @@ fn a_plain_dump_without_a_digest_is_restored_with_a_warning() {
     psql(&db, "UPDATE t SET a = 2");
     let ran = project.run(&["restore", "--database", "dumps/plain.sql.gz", "--yes"]).exits(3);
     assert!(ran.stderr.contains("plain.sql.gz has no .sha256"), "{}", ran.stderr);
+    let name = &db.name;
+    ran.says(&format!(
+        "nothing tells which database plain.sql.gz is a backup of, and it is restored into {name}"
+    ));
     assert_eq!(psql(&db, "SELECT a FROM t"), "1\n");
+    std::fs::rename(project.at("dumps/plain.sql.gz"), project.at("dumps/other_db_20251110_020000.sql.gz"))
+        .unwrap();
+    let ran =
+        project.run(&["restore", "--database", "dumps/other_db_20251110_020000.sql.gz", "--yes"]).exits(3);
+    ran.says(&format!(
+        "other_db_20251110_020000.sql.gz is a backup of other_db, and it is restored into {name}"
+    ));
 }
 
 #[test]
