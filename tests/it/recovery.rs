@@ -97,7 +97,7 @@ fn a_command_line_that_names_nothing_is_told_what_to_say() {
         N │         fail(#{
            │         ^
         while calling `std/recovery::at` at std/recovery:122:9
-        while calling `std/recovery::choose` at std/recovery:217:5
+        while calling `std/recovery::choose` at std/recovery:220:5
         while calling `std/recovery::choose_config` at playbooks/restore.rhai:65:23
         hint: Name one backup's file; `lifeboat restore --list` shows what is there.
         ✘ restore failed in step `Verify` after TIME (exit 2)
