@@ -23,7 +23,8 @@ pub(super) const ENDABLE: &str = "(current_setting('is_superuser') = 'on' OR EXI
 
 /// Ends the sessions in databases until told to stop; returns how many. A session that is slow to end is asked again.
 ///
-/// Meanwhile it notes whom the transaction of the server's process `pid` waits for: that cannot be asked afterwards.
+/// Meanwhile it notes whom the transaction of the server's process `pid` waits for: once the server gave it up, which may be
+/// a moment before anybody hears of that, it cannot be asked. What was seen last therefore stands when nobody is seen.
 pub(super) fn end(
     ender: &Session,
     oids: &[u32],
@@ -51,7 +52,10 @@ pub(super) fn end(
         round += 1;
         if round.is_multiple_of(5) {
             let waits = format!("pid = ANY (pg_blocking_pids({pid}))");
-            *blockers.lock().unwrap_or_else(PoisonError::into_inner) = sessions(ender, &waits);
+            let seen = sessions(ender, &waits);
+            if !seen.is_empty() {
+                *blockers.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+            }
         }
         if !matches!(stop.recv_timeout(PAUSE), Err(RecvTimeoutError::Timeout)) {
             return ended.len() as u64;
@@ -85,6 +89,17 @@ pub(super) fn holders(session: &Session, oids: &[u32]) -> Vec<Holder> {
         transaction: value(row, 1),
     }));
     found
+}
+
+/// Those of the sessions that are still in a transaction, and so may still hold what was waited for.
+pub(super) fn still(session: &Session, noted: &[Holder]) -> Vec<Holder> {
+    let noted: Vec<_> = noted.iter().filter_map(|holder| holder.process.as_deref()).collect();
+    if noted.is_empty() {
+        return Vec::new();
+    }
+    // Only locks tell everybody who is in a transaction; when it began is hidden from other roles.
+    let locks = "EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted)";
+    sessions(session, &format!("a.pid IN ({}) AND {locks}", noted.join(", ")))
 }
 
 fn sessions(session: &Session, condition: &str) -> Vec<Holder> {

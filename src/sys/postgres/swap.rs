@@ -246,6 +246,7 @@ impl Attempt<'_> {
     /// Begins the transaction and does all in it but its end.
     fn prepared(&self) -> Result<(), Failure> {
         let order = self.order;
+        self.blockers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.swapper.limit(Some(self.left().max(Duration::from_millis(1))))?;
         let comments = self.comments()?;
         self.swapper.run("BEGIN")?;
@@ -372,8 +373,11 @@ impl Attempt<'_> {
     /// What keeps the transaction waiting.
     fn holders(&self) -> Vec<Holder> {
         let mut all = holders(self.maintenance.session(), &self.order.oids());
-        let blockers = self.blockers.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extend(blockers.iter().filter(|blocker| !all.contains(blocker)).cloned().collect::<Vec<_>>());
+        let noted = self.blockers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_known = |blocker: &Holder| all.iter().any(|holder| holder.process == blocker.process);
+        let blockers = sessions::still(self.maintenance.session(), &noted);
+        let others: Vec<_> = blockers.into_iter().filter(|blocker| !is_known(blocker)).collect();
+        all.extend(others);
         all
     }
 
