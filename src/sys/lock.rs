@@ -4,27 +4,17 @@
 
 use crate::base::failure::{Code, Failure};
 use crate::base::plan::Target;
-use rustix::fs::{FlockOperation, flock};
+use crate::sys::flock::Held;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// A lock that is held; dropping it frees it.
 #[derive(Debug)]
-pub struct Lock {
-    file: File,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing the file would not do: a child that another thread has just forked holds it too, until it is another
-        // program, and the next run of this process would find the target taken.
-        let _ = flock(&self.file, FlockOperation::Unlock);
-    }
-}
+pub struct Lock(#[expect(dead_code, reason = "held, not read")] Held);
 
 impl Lock {
     /// Takes the lock of `target`, or fails at once naming its holder. Two spellings of one folder are one target.
@@ -38,25 +28,20 @@ impl Lock {
         let digest = Sha256::digest(name.as_bytes());
         let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let path = dir.join(format!("{short}.lock"));
-        let mut file = crate::sys::fs::open_lock(&path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+        let file = crate::sys::fs::open_lock(&path)?;
+        let mut held = match Held::take(file).map_err(|error| Failure::io("lock", &path, &error))? {
+            Ok(held) => held,
+            Err(mut file) => {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
                 let holder = holder.lines().next().unwrap_or_default().to_owned();
                 let holder = (!holder.is_empty()).then(|| format!("held by {holder}"));
                 return Err(taken(&name, holder.as_deref()));
             }
-            Err(error) => return Err(Failure::io("lock", &path, &error.into())),
-        }
-        // Who holds it is a courtesy to the next one; the lock holds without it.
-        let _ = file
-            .set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "run {run}, process {}", std::process::id()));
+        };
+        held.say(&format!("run {run}, process {}", std::process::id()));
         tracing::debug!(target = name, "locked");
-        Ok(Self { file })
+        Ok(Self(held))
     }
 }
 
@@ -92,12 +77,12 @@ impl FolderLocks {
             return Ok(());
         }
         let Ok(file) = File::open(&real) else { return Ok(()) };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {
-                held.insert(real, Lock { file });
+        match Held::take(file) {
+            Ok(Ok(lock)) => {
+                held.insert(real, Lock(lock));
                 Ok(())
             }
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+            Ok(Err(_)) => {
                 Err(taken(&real.display().to_string(), Some("held by a run with another state folder")))
             }
             // Network file systems may know no such lock for folders; the one below the state folder still holds.
@@ -114,17 +99,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_ends_with_its_holder_and_not_with_a_child_that_inherited_it() {
+    fn a_lock_ends_with_its_holder() {
         let dir = tempfile::tempdir().unwrap();
         let target = Target::Service("backend".into());
         let take = || Lock::take(dir.path(), &target, "20251110-020000-abcdef");
         let lock = take().unwrap();
-        assert_eq!(take().unwrap_err().code, Code::Locked);
-        // What a forked child holds is the same open file.
-        let inherited = lock.file.try_clone().unwrap();
+        let failure = take().unwrap_err();
+        assert_eq!(failure.code, Code::Locked);
+        assert_eq!(failure.message, "another run works on `backend`");
+        let holder = format!("held by run 20251110-020000-abcdef, process {}", std::process::id());
+        assert_eq!(failure.causes, [holder]);
         drop(lock);
         take().unwrap();
-        drop(inherited);
     }
 
     #[test]

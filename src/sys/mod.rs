@@ -12,6 +12,7 @@ pub mod effects;
 pub mod env;
 pub mod exec;
 pub mod facts;
+mod flock;
 pub mod fs;
 pub mod host;
 pub mod http;

@@ -14,9 +14,10 @@ pub mod stamps;
 
 use crate::base::failure::{Code, Failure};
 use crate::base::ids::RunId;
+use crate::sys::flock::{self, Held};
 use crate::sys::fs;
 use crate::sys::names;
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -60,7 +61,7 @@ pub struct RunFiles {
     dir: PathBuf,
     events: Mutex<Tail>,
     host: AtomicBool,
-    _lock: File,
+    _lock: Held,
 }
 
 #[derive(Debug)]
@@ -113,9 +114,9 @@ impl RunFiles {
         let dir = &folder(state, run);
         // It is locked before it is where others look for it: they would take it for that of a killed run.
         let locking = making.with_extension(LOCKING);
-        let lock = create_new(&locking)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|error| Failure::io("lock", &locking, &error.into()))?;
+        let Claim::Held(lock) = held(&locking, Held::take(create_new(&locking)?))? else {
+            return Err(Failure::new(Code::Journal, format!("`{}` is another run's", locking.display())));
+        };
         std::fs::rename(&locking, making.join(LOCK))
             .map_err(|error| Failure::io("create", &making.join(LOCK), &error))?;
         allocate(&making.join(RESERVE), RUN_RESERVE)?;
@@ -377,32 +378,41 @@ pub fn read_from(path: &Path, offset: u64) -> Result<Vec<u8>, Failure> {
 
 /// Whether the process of a run still lives.
 pub fn is_alive(state: &Path, run: &RunId) -> Result<bool, Failure> {
-    Ok(claim(&folder(state, run), FlockOperation::NonBlockingLockShared)? == Claim::Taken)
+    let path = folder(state, run).join(LOCK);
+    let Some(file) = open_lock(&path)? else { return Ok(false) };
+    flock::is_held(file).map_err(|error| Failure::io("lock", &path, &error))
 }
 
 #[derive(Debug)]
 enum Claim {
-    Held(#[expect(dead_code, reason = "held, not read")] File),
+    Held(Held),
     Taken,
     NoLock,
 }
 
-impl PartialEq for Claim {
-    fn eq(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
+/// The lock of a run; `None` if it is not there.
+fn open_lock(path: &Path) -> Result<Option<File>, Failure> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::io("open the lock", path, &error)),
     }
 }
 
-fn claim(dir: &Path, how: FlockOperation) -> Result<Claim, Failure> {
+/// Takes the lock of a run that may be dead.
+fn claim(dir: &Path) -> Result<Claim, Failure> {
     let path = dir.join(LOCK);
-    match File::open(&path) {
-        Ok(file) => match flock(&file, how) {
-            Ok(()) => Ok(Claim::Held(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Claim::Taken),
-            Err(error) => Err(Failure::io("lock", &path, &error.into())),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Claim::NoLock),
-        Err(error) => Err(Failure::io("open the lock", &path, &error)),
+    match open_lock(&path)? {
+        Some(file) => held(&path, Held::take_from_lookers(file)),
+        None => Ok(Claim::NoLock),
+    }
+}
+
+fn held(path: &Path, taken: io::Result<Result<Held, File>>) -> Result<Claim, Failure> {
+    match taken {
+        Ok(Ok(lock)) => Ok(Claim::Held(lock)),
+        Ok(Err(_)) => Ok(Claim::Taken),
+        Err(error) => Err(Failure::io("lock", path, &error)),
     }
 }
 
@@ -419,8 +429,8 @@ impl DeadRun {
     /// Takes over a run whose process is gone; `None` when it lives, or another process was first.
     pub fn take(state: &Path, run: &RunId) -> Result<Option<Self>, Failure> {
         let dir = folder(state, run);
-        let lock = claim(&dir, FlockOperation::NonBlockingLockExclusive)?;
-        let is_dead = lock != Claim::Taken && fs::exists(&dir)?;
+        let lock = claim(&dir)?;
+        let is_dead = !matches!(lock, Claim::Taken) && fs::exists(&dir)?;
         let (state, run) = (state.to_path_buf(), run.clone());
         Ok(is_dead.then_some(Self { state, run, dir, _lock: lock }))
     }
@@ -462,7 +472,7 @@ pub fn sweep(state: &Path, hidden: &[String]) -> Result<(), Failure> {
         }
         let orphan = name.ends_with(LEAVING)
             || (name.ends_with(MAKING)
-                && match claim(&dir, FlockOperation::NonBlockingLockExclusive)? {
+                && match claim(&dir)? {
                     Claim::Held(_) => true,
                     Claim::Taken => false,
                     Claim::NoLock => age(&dir) > MAKING_TAKES,

@@ -2,9 +2,8 @@
 
 use super::{read_text, replace};
 use crate::base::failure::{Code, Failure};
+use crate::sys::flock::Held;
 use crate::sys::fs;
-use rustix::fs::{FlockOperation, flock};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,14 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A lock on something of the alerts; dropping it frees it.
 #[derive(Debug)]
-pub struct Claim(File);
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        // A child that another thread has just forked may still hold the file open.
-        let _ = flock(&self.0, FlockOperation::Unlock);
-    }
-}
+pub struct Claim(#[expect(dead_code, reason = "held, not read")] Held);
 
 fn folder(state: &Path) -> PathBuf {
     state.join(FOLDER)
@@ -34,12 +26,8 @@ fn claim(state: &Path, name: &str) -> Result<Option<Claim>, Failure> {
     let dir = folder(state);
     fs::create_dir(&dir)?;
     let path = dir.join(name);
-    let file = fs::open_lock(&path)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(Claim(file))),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(Failure::io("lock", &path, &error.into())),
-    }
+    let taken = Held::take(fs::open_lock(&path)?).map_err(|error| Failure::io("lock", &path, &error))?;
+    Ok(taken.ok().map(Claim))
 }
 
 /// Takes the right to deliver what is still to be delivered; `None` when another process does that just now.

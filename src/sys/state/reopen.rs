@@ -1,13 +1,13 @@
 //! Taking up the folder of a run that ended early.
 
 use super::{
-    END_RESERVE, EVENTS, LOCK, RESERVE, RESERVE_OF_END, RUN_RESERVE, Reserve, RunFiles, Tail, allocate,
-    folder, live, no_space,
+    Claim, END_RESERVE, EVENTS, LOCK, RESERVE, RESERVE_OF_END, RUN_RESERVE, Reserve, RunFiles, Tail,
+    allocate, folder, held, live, no_space,
 };
 use crate::base::failure::Failure;
 use crate::base::ids::RunId;
+use crate::sys::flock::Held;
 use crate::sys::fs;
-use rustix::fs::{FlockOperation, flock};
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,12 +26,9 @@ impl RunFiles {
     ) -> Result<Option<Self>, Failure> {
         let dir = folder(state, run);
         let path = dir.join(LOCK);
-        let lock = fs::open_lock(&path)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            Err(error) => return Err(Failure::io("lock", &path, &error.into())),
-        }
+        let Claim::Held(lock) = held(&path, Held::take_from_lookers(fs::open_lock(&path)?))? else {
+            return Ok(None);
+        };
         for (reserve, size) in [(RESERVE, RUN_RESERVE), (RESERVE_OF_END, END_RESERVE)] {
             if !dir.join(reserve).exists() {
                 allocate(&dir.join(reserve), size).map_err(|failure| no_space(state, failure))?;

@@ -2,11 +2,10 @@
 
 use super::read_text;
 use crate::base::failure::{Code, Failure};
+use crate::sys::flock::Held;
 use crate::sys::stream::Digest;
 use crate::sys::{fs, logs};
-use rustix::fs::{FlockOperation, flock};
-use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 const FOLDER: &str = "schedule";
@@ -19,15 +18,8 @@ const LARGE: u64 = 1 << 20;
 /// The lock of one schedule; dropping it frees it.
 #[derive(Debug)]
 pub struct ScheduleLock {
-    file: File,
+    _lock: Held,
     stamp: PathBuf,
-}
-
-impl Drop for ScheduleLock {
-    fn drop(&mut self) {
-        // A child that was just forked holds the file open too.
-        let _ = flock(&self.file, FlockOperation::Unlock);
-    }
 }
 
 fn name_of(playbook: &str, schedule: &str) -> String {
@@ -46,12 +38,8 @@ impl ScheduleLock {
         fs::create_dir(&dir)?;
         let name = name_of(playbook, schedule);
         let path = dir.join(format!("{name}.lock"));
-        let file = fs::open_lock(&path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { file, stamp: dir.join(format!("{name}.json")) })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(Failure::io("lock", &path, &error.into())),
-        }
+        let taken = Held::take(fs::open_lock(&path)?).map_err(|error| Failure::io("lock", &path, &error))?;
+        Ok(taken.ok().map(|lock| Self { _lock: lock, stamp: dir.join(format!("{name}.json")) }))
     }
 
     /// What was decided last, as it was written.
@@ -110,7 +98,7 @@ pub fn read_decisions(state: &Path) -> Result<String, Failure> {
 
 /// That this process is the project's daemon; dropping it frees the place.
 #[derive(Debug)]
-pub struct DaemonLock(#[expect(dead_code, reason = "held, not read")] File);
+pub struct DaemonLock(#[expect(dead_code, reason = "held, not read")] Held);
 
 impl DaemonLock {
     /// Takes the place of the project's one daemon.
@@ -121,10 +109,10 @@ impl DaemonLock {
         let dir = state.join(FOLDER);
         fs::create_dir(&dir)?;
         let path = dir.join("daemon.lock");
-        let mut file = fs::open_lock(&path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+        let file = fs::open_lock(&path)?;
+        let mut held = match Held::take(file).map_err(|error| Failure::io("lock", &path, &error))? {
+            Ok(held) => held,
+            Err(mut file) => {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
                 return Err(Failure::new(Code::Locked, "the project has a daemon already")
@@ -133,10 +121,8 @@ impl DaemonLock {
                         "Stop that one first, or let it go on: one daemon runs all schedules of a project.",
                     ));
             }
-            Err(error) => return Err(Failure::io("lock", &path, &error.into())),
-        }
-        // Who holds it is a courtesy; the lock holds without it.
-        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", super::process_id()));
-        Ok(Self(file))
+        };
+        held.say(&super::process_id().to_string());
+        Ok(Self(held))
     }
 }
