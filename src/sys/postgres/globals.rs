@@ -93,7 +93,11 @@ pub fn globals(session: &Session) -> Result<Globals, Failure> {
 type Read = (Vec<Role>, Vec<Membership>, Vec<String>);
 
 fn read(session: &Session, passwords: bool) -> Result<Read, Failure> {
-    Ok((roles(session, passwords)?, memberships(session)?, tablespaces(session)?))
+    // A role that is made between two questions would be granted, and not made.
+    session.run("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")?;
+    let read = (|| Ok((roles(session, passwords)?, memberships(session)?, tablespaces(session)?)))();
+    session.run("ROLLBACK")?;
+    read
 }
 
 fn roles(session: &Session, passwords: bool) -> Result<Vec<Role>, Failure> {
