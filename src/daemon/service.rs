@@ -452,9 +452,9 @@ impl State<'_> {
         } else {
             format!("ends when {runs} current step(s) have ended")
         };
+        self.children.values().for_each(|child| child.process.terminate());
         notify_socket::stopping(&told);
         (service.tell)(Level::Info, &told);
-        self.children.values().for_each(|child| child.process.terminate());
         let (mut deadline, mut asked) = (Instant::now() + service.grace + PATIENCE, 1);
         while !self.children.is_empty() {
             notify_socket::alive();
