@@ -241,7 +241,7 @@ mod tests {
         for done in 0..3 {
             send(&sink, progress(done << 20, Some(4 << 20), "bytes"));
         }
-        std::thread::sleep(Duration::from_millis(250));
+        std::thread::sleep(Duration::from_secs(1));
         let text = paper.take();
         assert!(text.contains("Dump ("), "{text}");
         assert!(!text.contains('░'), "a stream was drawn in a style that is not ours: {text}");
@@ -264,7 +264,7 @@ mod tests {
             What::RunEnded { exit: Exit::Success, millis: 1, failure: None, warnings: vec![], value: None },
         );
         paper.take();
-        std::thread::sleep(Duration::from_millis(250));
+        std::thread::sleep(Duration::from_secs(1));
         assert_eq!(paper.take(), "", "something still draws after the end");
     }
 
@@ -282,13 +282,13 @@ mod tests {
         };
         tell(1, progress(11));
         tell(2, progress(22));
-        std::thread::sleep(Duration::from_millis(250));
+        std::thread::sleep(Duration::from_secs(1));
         let text = paper.take();
         assert!(text.contains("file a.gz 11 files") && text.contains("file a.gz 22 files"), "{text}");
         let (action, summary) = ("save".to_owned(), "saved a.gz".to_owned());
         tell(1, What::ActionEnded { action, number: 1, output: serde_json::Value::Null, summary, millis: 1 });
         paper.take();
-        std::thread::sleep(Duration::from_millis(250));
+        std::thread::sleep(Duration::from_secs(1));
         let text = paper.take();
         assert!(!text.contains("11 files") && text.contains("22 files"), "{text}");
     }
@@ -300,7 +300,7 @@ mod tests {
             let unit = "files".to_owned();
             send(&sink, What::Progress(Progress { label: "archive".into(), done, total: None, unit }));
         }
-        std::thread::sleep(Duration::from_millis(250));
+        std::thread::sleep(Duration::from_secs(1));
         let text = paper.take();
         assert!(text.contains("archive 2 files"), "{text}");
     }

@@ -53,6 +53,13 @@ impl ScriptedServer {
         Self::new(statuses.iter().map(|status| Move::Answer(*status, "", "ok".to_owned())).collect())
     }
 
+    /// Waits until a request has arrived.
+    pub fn wait_for_request(&self) {
+        while self.seen.lock().unwrap().is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
     /// The requests so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()

@@ -219,7 +219,7 @@ mod tests {
             }
             let stirred = self.watcher.stir().is_some();
             // What belongs to the same change has come, too.
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(500));
             self.watcher.settle();
             stirred
         }

@@ -24,6 +24,12 @@ pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
     }
 }
 
+/// Waits for another second than this one, which makes names of runs and backups differ.
+pub fn next_second() {
+    let now = chrono::Local::now().timestamp();
+    wait_for("the next second", || chrono::Local::now().timestamp() > now);
+}
+
 /// Processes that were started below a project, with their command lines: they alone have it for a home.
 pub fn processes(project: &TestProject) -> Vec<(u32, String)> {
     let home = format!("HOME={}", project.path().display());
@@ -55,7 +61,7 @@ pub fn nobody_survives(project: &TestProject) {
         if left.is_empty() {
             return;
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "still running: {left:?}");
+        assert!(began.elapsed() < PATIENCE, "still running: {left:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -323,11 +323,22 @@ fn the_same_tree_gives_the_same_bytes() {
     assert_eq!(sorted, list.lines().map(Path::new).collect::<Vec<_>>());
 }
 
-/// A file whose size changes all the time, beside one that is large enough to be noticed on the way.
+/// Bytes that do not get smaller, so that compressing them takes long.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let word = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(word).flatten().take(size).collect()
+}
+
+/// A file whose size changes while it is read; it is large enough for that to be in time.
 fn while_it_changes(change: impl Fn(&std::fs::File)) -> (TestProject, String) {
     let project = project().file("tree/a", "a").file("tree/z", "z");
-    let noise: Vec<u8> = (0..24_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    std::fs::write(project.at("tree/m"), noise).unwrap();
+    std::fs::write(project.at("tree/m"), noise(96 << 20)).unwrap();
     let file = std::fs::OpenOptions::new().append(true).open(project.at("tree/m")).unwrap();
     let mut child = project.command(&["tree"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -57,7 +57,15 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&self.name));
-        let output = psql_output(&cluster().client_env("postgres"), &sql, &[]);
+        let drop = || psql_output(&cluster().client_env("postgres"), &sql, &[]);
+        let mut output = drop();
+        // The server waits five seconds for the sessions that it ends.
+        for _ in 0..5 {
+            if !String::from_utf8_lossy(&output.stderr).contains("is being accessed by other users") {
+                break;
+            }
+            output = drop();
+        }
         if !std::thread::panicking() {
             succeeded("psql", &output);
         }

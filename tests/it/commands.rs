@@ -1,6 +1,8 @@
 //! The command line of the real program: help, wrong words, records of runs, streams.
 
+use crate::aftermath::wait_for;
 use expect_test::{Expect, expect};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -516,11 +518,7 @@ step "Wait" { exec(["sleep", "60"]); }
 /// Waits until a text stands in the log file of the project.
 fn wait_for_log(project: &Project, text: &str) {
     let log = project.path().join("logs/backup-20251110.log");
-    let began = std::time::Instant::now();
-    while !std::fs::read_to_string(&log).is_ok_and(|log| log.contains(text)) {
-        assert!(began.elapsed().as_secs() < 20, "timed out waiting for `{text}`");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    wait_for(text, || std::fs::read_to_string(&log).is_ok_and(|log| log.contains(text)));
 }
 
 fn signal(child: &std::process::Child, name: &str) {
@@ -541,7 +539,7 @@ fn signals_end_a_run_with_their_exit_code() {
         let (code, _, err) = project.told(&output);
         assert_eq!(code, exit, "{err}");
         assert!(err.contains(&format!("slow {told}")), "{err}");
-        assert!(began.elapsed().as_secs() < 15, "it took {:?}", began.elapsed());
+        assert!(began.elapsed().as_secs() < 50, "it took {:?}", began.elapsed());
         let (_, out, _) = project.call(&["history", "--json"]);
         assert!(out.contains(&format!("\"exit\": {exit},")), "{out}");
     }
@@ -551,13 +549,13 @@ fn signals_end_a_run_with_their_exit_code() {
 fn a_followed_log_goes_on_until_it_is_interrupted() {
     let project = Project::new();
     assert_eq!(project.call(&["hello", "--name", "first"]).0, 0);
-    let follower = project.command(&["logs", "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut follower = project.command(&["logs", "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
     assert_eq!(project.call(&["hello", "--name", "second"]).0, 0);
-    std::thread::sleep(std::time::Duration::from_millis(800));
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("hello first,")));
+    assert!(lines.any(|line| line.contains("hello second,")));
     signal(&follower, "-INT");
-    let (code, out, _) = project.told(&follower.wait_with_output().unwrap());
-    assert_eq!(code, 0);
-    assert!(out.contains("hello first,") && out.contains("hello second,"), "{out}");
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
 }
 
 #[test]

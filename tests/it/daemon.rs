@@ -134,7 +134,8 @@ fn what_comes_while_a_run_goes_on_is_left_out_and_the_current_step_may_end() {
     wait_for("an instant that is left out", || decisions(&project).iter().any(over));
     daemon.signal("-TERM");
     daemon.says("ends when ");
-    std::thread::sleep(Duration::from_millis(200));
+    // The run has been asked to end by now; it may need a moment to hear that.
+    std::thread::sleep(Duration::from_secs(3));
     assert!(!processes(&project).is_empty());
     std::fs::write(project.at("go"), "").unwrap();
     let (code, said) = daemon.ended();
@@ -185,8 +186,7 @@ fn a_run_that_is_killed_is_told_at_once() {
         TestProject::new().playbook("slow", &every(1, "", SLOW)).env("BACKUP_WEBHOOK_URL", receiver.url());
     let daemon = Daemon::start(&project, &["slow"]);
     wait_for("the first step", || project.at("begun").exists());
-    let runner = processes(&project).into_iter().find(|(_, line)| line.contains(" run --grace "));
-    let (pid, _) = runner.expect("the run has a process of its own");
+    let (_, pid) = reader::running(&project.at(".lifeboat"), "slow").unwrap().expect("it runs");
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
     daemon.says("was killed by signal 9");
     wait_for("the alert", || !receiver.messages("slow was killed: run ").is_empty());
@@ -205,15 +205,29 @@ fn changed_files_run_their_playbook_once_for_many_changes() {
     let daemon = Daemon::start(&project, &["follow"]);
     let ran = || std::fs::read_to_string(project.at("ran")).unwrap_or_default().lines().count();
     std::thread::sleep(Duration::from_millis(300));
-    for n in 0..20 {
-        std::fs::write(project.at("config/a.yml"), format!("{n}\n")).unwrap();
+    let ended = || daemon.all().matches("SUCCESS - follow (files changed) ended").count();
+    // A pause ends a series of changes, and a busy machine may make one.
+    let mut before = 0;
+    for round in 0.. {
+        let began = Instant::now();
+        for n in 0..20 {
+            std::fs::write(project.at("config/a.yml"), format!("{round} {n}\n")).unwrap();
+        }
+        // As editors do: a new file takes the name.
+        std::fs::write(project.at("new"), format!("A={round}2\n")).unwrap();
+        std::fs::rename(project.at("new"), project.at(".env")).unwrap();
+        let is_series = began.elapsed() < Duration::from_millis(200);
+        daemon.says("changed: ");
+        wait_for("the run", || ended() > before);
+        std::thread::sleep(Duration::from_millis(700));
+        if is_series {
+            assert_eq!(ran(), before + 1, "{}", daemon.all());
+            break;
+        }
+        wait_for("the end of all runs", || ended() == ran());
+        before = ran();
     }
-    // As editors do: a new file takes the name.
-    std::fs::write(project.at("new"), "A=2\n").unwrap();
-    std::fs::rename(project.at("new"), project.at(".env")).unwrap();
-    daemon.says("changed: ");
-    wait_for("the run", || ran() == 1);
-    daemon.says("SUCCESS - follow (files changed) ended");
+    let before = ran();
     // Neither touching nor a change of the playbook itself runs it.
     File::options()
         .append(true)
@@ -223,9 +237,9 @@ fn changed_files_run_their_playbook_once_for_many_changes() {
         .unwrap();
     std::fs::write(project.at("playbooks/follow.rhai"), format!("{header}{TOUCH}\n// other\n")).unwrap();
     std::thread::sleep(Duration::from_millis(700));
-    assert_eq!(ran(), 1, "{}", daemon.all());
+    assert_eq!(ran(), before, "{}", daemon.all());
     std::fs::write(project.at("config/b.yml"), "new\n").unwrap();
-    wait_for("the second run", || ran() == 2);
+    wait_for("the second run", || ran() == before + 1);
     daemon.signal("-INT");
     assert_eq!(daemon.ended().0, Some(0));
 }
@@ -272,6 +286,10 @@ fn a_change_while_its_run_is_on_makes_one_more() {
         std::fs::write(project.at("config/a.yml"), format!("{n}\n")).unwrap();
         std::thread::sleep(Duration::from_millis(400));
     }
+    // A change in one piece, which is told after all others.
+    std::fs::write(project.at("last"), "last\n").unwrap();
+    std::fs::rename(project.at("last"), project.at("config/last.yml")).unwrap();
+    daemon.says("last.yml");
     std::fs::write(project.at("go"), "").unwrap();
     let ran = || std::fs::read_to_string(project.at("ran")).unwrap().lines().count();
     wait_for("one more run", || ran() == 2);

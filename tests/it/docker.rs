@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// A server that answers every request with 200; it stands alone in its image.
@@ -46,9 +47,16 @@ fn answers() -> bool {
     docker.status().is_ok_and(|status| status.success())
 }
 
-/// A port of this machine that nobody listens on at this moment.
+/// A port of this machine that nobody listens on, and that the kernel gives to nobody by itself: its own begin at 32768.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    loop {
+        let port = first + TRIED.fetch_add(1, Ordering::Relaxed);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// The server's program, linked so that it needs nothing else.

@@ -4,6 +4,7 @@ mod commands;
 mod evidence;
 mod shipped;
 
+use crate::aftermath::next_second;
 use crate::cluster::{TestDatabase, cluster, database, dump_text, options, psql, psql_output};
 use crate::project::{Ran, TestProject};
 use expect_test::expect;
@@ -31,12 +32,8 @@ pub fn backed_up(database: &TestDatabase) -> TestProject {
 /// Backs up, and lets the second pass that the backup is named by: a drill within it would name its own the same.
 #[track_caller]
 pub fn back_up(project: &TestProject) {
-    let second = || chrono::Utc::now().timestamp();
     project.run(&["backup_database"]).exits(0);
-    let made = second();
-    while second() == made {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    next_second();
 }
 
 /// The verdict among the events of `--json`.

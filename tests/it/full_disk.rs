@@ -1,6 +1,6 @@
 //! A really full disk: a backup fails and says what to do, that remedy works, and the journal does not stand in its way.
 
-use crate::aftermath::{all_intact, leftovers, runs};
+use crate::aftermath::{all_intact, leftovers, next_second, runs};
 use crate::cluster::{database, psql};
 use crate::project::{Ran, TestProject};
 use lifeboat::base::failure::{Code, Exit};
@@ -107,12 +107,6 @@ impl Drop for Disk {
 
 fn is_root() -> bool {
     rustix::process::getuid().is_root()
-}
-
-/// Seconds that make names of runs differ.
-fn next_second() {
-    let now = chrono::Local::now().timestamp();
-    crate::aftermath::wait_for("the next second", || chrono::Local::now().timestamp() > now);
 }
 
 const REMEDY: &str = "`lifeboat run rotate_backups` removes backups that retention no longer keeps";

@@ -235,7 +235,7 @@ fn in_the_middle_of_a_query() {
 #[test]
 fn in_the_middle_of_an_endless_loop() {
     let project = TestProject::new()
-        .playbook("work", "step \"Work\" { info(\"looping\"); let n = 0; while n < 9999999999 { n += 0; } }");
+        .playbook("work", "step \"Work\" { info(\"looping\"); let n = 0; while n < 9999999999 { n += 0; let long = \"x\"; long.pad(5000, \"-\"); } }");
     ends_well(project, |project| said(project).contains("looping"));
 }
 

@@ -1,5 +1,6 @@
 //! The journal against real processes and a really full disk.
 
+use crate::aftermath::wait_for;
 use lifeboat::base::event::{Alert, Event, EventSink, Level, What};
 use lifeboat::base::failure::{Code, Exit, Failure};
 use lifeboat::base::ids::RunId;
@@ -13,7 +14,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Folder in which a child test works.
 const FOLDER: &str = "JOURNAL_TEST_FOLDER";
@@ -60,14 +61,6 @@ fn child(test: &str, folder: &Path, before: &[&str]) -> Command {
 
 fn folder() -> PathBuf {
     std::env::var_os(FOLDER).expect("this test is a child of another").into()
-}
-
-fn wait_for(what: &str, ready: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !ready() {
-        assert!(began.elapsed() < Duration::from_secs(20), "timed out waiting for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 struct Killed(Child);

@@ -1,6 +1,6 @@
 //! SIGKILL at any moment: nothing under a final name is broken, nothing is left running, and the next run tidies up.
 
-use crate::aftermath::{all_intact, leftovers, nobody_survives, runs, wait_for};
+use crate::aftermath::{all_intact, leftovers, next_second, nobody_survives, runs, wait_for};
 use crate::cluster::{all_tests, database, env, psql};
 use crate::project::TestProject;
 use crate::receiver::Receiver;
@@ -94,12 +94,10 @@ impl Victim<'_> {
                 }
             }
             // Names hold the second, and nothing is ever overwritten.
-            let second = chrono::Local::now().timestamp();
-            wait_for("the next second", || chrono::Local::now().timestamp() > second);
+            next_second();
             for _ in 0..2 {
-                let before = chrono::Local::now().timestamp();
                 project.run(next).exits(0);
-                wait_for("the next second", || chrono::Local::now().timestamp() > before);
+                next_second();
             }
             assert_eq!(leftovers(&at), [""; 0], "{here}");
             all_intact(&at);

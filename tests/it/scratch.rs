@@ -1,5 +1,6 @@
 //! The scratch cluster: reachable by its owner only, gone with its owner.
 
+use crate::aftermath::{PATIENCE, wait_for};
 use crate::cluster::{self, PASSWORD, cluster, options, psql, psql_output};
 use lifeboat::base::cancel::{Cancel, Reason};
 use lifeboat::base::failure::Code;
@@ -20,10 +21,10 @@ fn open_folder() -> tempfile::TempDir {
     tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap()
 }
 
-/// Whether `condition` comes true within some seconds.
+/// Whether `condition` comes true soon enough.
 fn soon(mut condition: impl FnMut() -> bool) -> bool {
     let begin = Instant::now();
-    while begin.elapsed() < Duration::from_secs(20) {
+    while begin.elapsed() < PATIENCE {
         if condition() {
             return true;
         }
@@ -193,14 +194,15 @@ fn a_start_can_be_cancelled_and_is_bounded() {
     options.ready_within = Duration::from_secs(60);
     options.cancel = Cancel::new();
     let cancel = options.cancel.clone();
+    let folder = parent.path().to_path_buf();
     let canceller = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(200));
+        wait_for("the start", || !names(&folder).is_empty());
         cancel.cancel(Reason::Terminated);
     });
     let begin = Instant::now();
     let failure = ScratchCluster::start(&options).unwrap_err();
     assert_eq!(failure.code, Code::Terminated);
-    assert!(begin.elapsed() < Duration::from_secs(15));
+    assert!(begin.elapsed() < Duration::from_secs(50));
     assert_eq!(names(parent.path()), [""; 0]);
     canceller.join().unwrap();
 }

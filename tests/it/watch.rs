@@ -117,7 +117,7 @@ fn replace(project: &TestProject, path: &str, text: &str) {
 const FILE: &str = "playbooks/p.rhai";
 
 fn project() -> TestProject {
-    TestProject::new().playbook("p", &playbook("one"))
+    TestProject::in_memory().playbook("p", &playbook("one"))
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn what_changes_no_content_makes_no_run() {
 
 #[test]
 fn a_playbook_that_does_not_compile_waits_for_its_repair() {
-    let project = TestProject::new()
+    let project = TestProject::in_memory()
         .playbook("p", "import \"words\" as words;\nstep \"Say\" { info(words::word()); }")
         .file("playbooks/words.rhai", "fn word() { \"first word\" }\n");
     let mut watch = Watch::start(&project, &["p"]);
@@ -249,45 +249,59 @@ fn wait_for_runs(project: &TestProject, wanted: usize) {
 
 #[test]
 fn many_changes_make_one_run_and_those_during_a_run_one_more() {
-    let project = TestProject::new().playbook("p", SLOW).file("config/a.yml", "0").file("go", "");
+    let project = TestProject::in_memory().playbook("p", SLOW).file("config/a.yml", "0").file("go", "");
     let mut watch = Watch::start(&project, &["p", "--live", "--postpone"]);
     watch.says(" watching p: 3 files (config/**/*.yml)\n");
     watch.waits();
     assert_eq!(runs(&project), 0, "the first run is postponed");
 
-    for n in 0..20 {
-        write(&project, "config/a.yml", &format!("burst {n}"));
-        std::thread::sleep(Duration::from_millis(10));
+    // A pause ends a series of changes, and a busy machine may make one.
+    let mut before = 0;
+    for round in 0.. {
+        let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+        for n in 0..20 {
+            write(&project, "config/a.yml", &format!("burst {round} {n}"));
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let told = watch.waits();
+        assert!(told.contains(" changed: config/a.yml\n") && told.contains(" run completed\n"), "{told}");
+        if longest < Duration::from_millis(150) {
+            watch.is_quiet();
+            assert_eq!(runs(&project), before + 1);
+            break;
+        }
+        std::thread::sleep(NOTHING_COMES);
+        watch.looked = watch.all().len();
+        before = runs(&project);
     }
-    let told = watch.waits();
-    assert!(told.contains(" changed: config/a.yml\n") && told.contains(" run completed\n"), "{told}");
-    watch.is_quiet();
-    assert_eq!(runs(&project), 1);
+    let before = runs(&project);
 
     std::fs::remove_file(project.at("go")).unwrap();
     write(&project, "config/a.yml", "go on");
-    wait_for_runs(&project, 2);
+    wait_for_runs(&project, before + 1);
     for n in 0..5 {
         std::fs::create_dir_all(project.at("config/deep")).unwrap();
         write(&project, "config/deep/b.yml", &format!("during {n}"));
         std::thread::sleep(Duration::from_millis(400));
     }
-    assert_eq!(runs(&project), 2, "nothing interrupts a run");
+    assert_eq!(runs(&project), before + 1, "nothing interrupts a run");
     write(&project, "go", "");
     watch.waits();
     let told = watch.waits();
     assert!(told.contains(" changed: config/deep/b.yml\n"), "{told}");
     watch.is_quiet();
-    assert_eq!(runs(&project), 3);
+    assert_eq!(runs(&project), before + 2);
     assert_eq!(watch.end("-INT"), Some(130));
     let history = project.run(&["history", "--json"]).exits(0).stdout;
-    assert_eq!(history.matches("\"exit\": 0").count(), 3, "{history}");
+    assert_eq!(history.matches("\"exit\": 0").count(), before + 2, "{history}");
 }
 
 #[test]
 fn signals_end_a_run_that_is_on_cleanly() {
     for (name, exit) in [("-INT", 130), ("-TERM", 143)] {
-        let project = TestProject::new().playbook("p", SLOW);
+        let project = TestProject::in_memory().playbook("p", SLOW);
         let mut watch = Watch::start(&project, &["--live", "p"]);
         wait_for_runs(&project, 1);
         let began = Instant::now();
@@ -312,7 +326,7 @@ fn what_a_run_writes_itself_makes_no_run() {
         gzip("data/report");
     }
     "#;
-    let project = TestProject::new().playbook("p", text).file("data/in", "1").file("data/report", "x");
+    let project = TestProject::in_memory().playbook("p", text).file("data/in", "1").file("data/report", "x");
     let mut watch = Watch::start(&project, &["p", "--live"]);
     let told = watch.waits();
     assert!(told.contains(" run completed"), "{told}");
@@ -337,7 +351,7 @@ fn an_embedded_playbook_is_watched_as_far_as_there_is_something() {
         hint: Write your own `playbooks/verify_backups.rhai` with `watch: ["PATTERN"]` in its header, or make `lifeboat.toml` or `.env`.
     "#]].assert_eq(&told);
 
-    let project = TestProject::new();
+    let project = TestProject::in_memory();
     let mut watch = Watch::start(&project, &["verify_backups"]);
     watch.says(" watching verify_backups: 1 file\n");
     watch.waits();
@@ -366,7 +380,8 @@ fn wrong_words_are_told_at_once() {
 /// A link to elsewhere, where no folder is watched.
 #[test]
 fn a_playbook_behind_a_link_is_looked_at_too() {
-    let project = TestProject::new().file("elsewhere/p.rhai", &playbook("one")).file("playbooks/keep", "");
+    let project =
+        TestProject::in_memory().file("elsewhere/p.rhai", &playbook("one")).file("playbooks/keep", "");
     let target: PathBuf = project.at("elsewhere/p.rhai");
     std::os::unix::fs::symlink(&target, project.at(FILE)).unwrap();
     let mut watch = Watch::start(&project, &["p"]);

@@ -69,7 +69,7 @@ fn watching(patterns: &str) -> String {
 }
 
 fn project() -> TestProject {
-    TestProject::new()
+    TestProject::in_memory()
         .playbook("config", &watching("\".env\", \"config/*.yml\""))
         .playbook("env", &watching("\".env\""))
         .playbook("nothing", "")
@@ -85,7 +85,13 @@ fn each_playbook_is_told_of_its_files_and_of_nothing_else() {
     write("config/app.yml", "2");
     assert_eq!(told(&project, &mut watches), ["config: config/app.yml"]);
     write(".env", "A=2\n");
-    assert_eq!(told(&project, &mut watches), ["config: .env", "env: .env"]);
+    // Each playbook has a watcher of its own, and one may hear of it a moment before the other.
+    let mut both = told(&project, &mut watches);
+    if both.len() == 1 {
+        both.extend(told(&project, &mut watches));
+    }
+    both.sort();
+    assert_eq!(both, ["config: .env", "env: .env"]);
 
     // An edit of the playbook itself, one of a file that is not watched, and a save that changes nothing.
     write("playbooks/config.rhai", &watching("\".env\", \"config/*.yml\", \"*.toml\""));
@@ -152,7 +158,7 @@ fn what_editors_leave_beside_a_file_is_no_change_and_what_they_save_is_one() {
 /// Kubernetes mounts a ConfigMap so: the names are links through `..data`, which is swapped as a whole.
 #[test]
 fn a_mounted_configuration_that_is_swapped_is_a_change() {
-    let project = TestProject::new().playbook("config", &watching("\"config/*.yml\""));
+    let project = TestProject::in_memory().playbook("config", &watching("\"config/*.yml\""));
     let at = |name: &str| project.at("config").join(name);
     for (version, text) in [("..2025_1", "one"), ("..2025_2", "two")] {
         std::fs::create_dir_all(at(version)).unwrap();

@@ -321,7 +321,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "exec",
-        set_up: |_| exec("echo \"got $GIVEN\"; echo \"$GIVEN\" | base64 >&2; sleep 0.4; echo done > made"),
+        set_up: |_| exec("echo \"got $GIVEN\"; echo \"$GIVEN\" | base64 >&2; sleep 1.5; echo done > made"),
         failing: Some(|_| exec("echo \"cannot log in with $GIVEN\" >&2; exit 3")),
         makes: &["made"],
         again: Again::Returns(&["millis"]),

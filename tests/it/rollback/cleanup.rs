@@ -1,6 +1,7 @@
 //! What restores keep is listed, and removed only when somebody says so.
 
 use super::{Place, which};
+use crate::aftermath::wait_for;
 use crate::cluster::{TestDatabase, cluster, program, psql, psql_output};
 use crate::project::Ran;
 use expect_test::expect;
@@ -93,8 +94,9 @@ fn sessions_in_what_is_kept_are_named_and_only_force_ends_them() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let inside = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{kept}'");
-    while psql(&place.database, &inside).trim() == "0" {}
+    let inside =
+        format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{kept}' AND wait_event = 'PgSleep'");
+    wait_for("the session", || psql(&place.database, &inside).trim() == "1");
     let refused = cleanup(&place, &["--all"]);
     expect![[r#"
         exit 1
