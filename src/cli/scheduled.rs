@@ -2,7 +2,7 @@
 
 use crate::base::cancel::{Cancel, Reason};
 use crate::base::diagnostic::did_you_mean;
-use crate::base::event::Mode;
+use crate::base::event::{Event, EventSink, Events, Mode, What};
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
 use crate::base::notice::Kind;
@@ -13,7 +13,7 @@ use crate::cli::sinks::PlainSink;
 use crate::daemon::orders;
 use crate::daemon::turn::{Machine, Taken, Turn};
 use crate::engine::alert::{self, Raised};
-use crate::journal::slots;
+use crate::journal::slots::{self, Beginning};
 use crate::script::header::{Header, Schedule};
 use crate::script::library::Playbook;
 use crate::script::parameters::Given;
@@ -21,8 +21,8 @@ use crate::sys::host::Host;
 use crate::sys::signals;
 use chrono::Utc;
 use std::ffi::OsString;
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How an instant is shown.
@@ -65,7 +65,7 @@ fn work(name: &str, words: &[OsString], how: &How, global: &Global) -> Result<Ex
         delay: orders::delay(&cx.project, &playbook.name, schedule),
     };
     let mut refused = None;
-    let mut once = |scheduled: &Scheduled| {
+    let mut once = |scheduled: &Scheduled, beginning: Beginning| {
         let host = match cx.host_scheduled(scheduled, &cancel) {
             Ok(host) => host,
             Err(failure) => {
@@ -75,7 +75,8 @@ fn work(name: &str, words: &[OsString], how: &How, global: &Global) -> Result<Ex
             }
         };
         let in_time = schedule.terms.timeout.map(|limit| end_after(limit, cancel.clone()));
-        let landed = run::perform(cx, &host, &asked.library, playbook, &with, Mode::Live, None);
+        let begins: Events = Arc::new(Begins(Mutex::new(Some(beginning))));
+        let landed = run::perform(cx, &host, &asked.library, playbook, &with, Mode::Live, Some(begins));
         drop(in_time);
         (landed.run, landed.exit)
     };
@@ -94,6 +95,17 @@ fn work(name: &str, words: &[OsString], how: &How, global: &Global) -> Result<Ex
         told.iter().for_each(|told| cx.screen.talk(&format!("{} {told}\n", paint.warning("warning:"))));
     }
     Ok(exit(&taken))
+}
+
+/// Gives the right to begin back once the run is on record.
+struct Begins(Mutex<Option<Beginning>>);
+
+impl EventSink for Begins {
+    fn event(&self, event: &Event) {
+        if matches!(event.what, What::RunBegun { .. }) {
+            drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
 }
 
 /// Ends a run that takes longer, unless what is returned is dropped before.

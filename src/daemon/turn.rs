@@ -9,7 +9,7 @@ use crate::base::failure::{Exit, Failure};
 use crate::base::ids::RunId;
 use crate::base::schedule::{Due, Overlap, Passed, Scheduled, Slot, Timetable, Why, due};
 use crate::journal::reader;
-use crate::journal::slots::{Became, Claim, Decision, record};
+use crate::journal::slots::{Became, Beginning, Claim, Decision, record};
 use crate::script::header::Schedule;
 use crate::sys::host::Host;
 use crate::sys::signals;
@@ -92,36 +92,38 @@ pub struct Taken {
     pub decided_before: Option<DateTime<FixedOffset>>,
 }
 
+/// Runs what is due: tells the run, if it could begin, and its end. It gives the right to begin back once the run is on record.
+pub type Run<'a> = dyn FnMut(&Scheduled, Beginning) -> (Option<RunId>, Exit) + 'a;
+
 impl Turn<'_> {
-    /// Decides, and runs what is due by `run`, which tells the run, if it could begin, and its end.
+    /// Decides, and runs what is due.
     ///
     /// # Errors
     /// When the end is asked for while something is waited for, or what is to be decided cannot be written down: then it does
     /// not run, and is decided by whoever comes next.
-    pub fn take(
-        &self,
-        world: &dyn World,
-        run: &mut dyn FnMut(&Scheduled) -> (Option<RunId>, Exit),
-    ) -> Result<Taken, Failure> {
+    pub fn take(&self, world: &dyn World, run: &mut Run<'_>) -> Result<Taken, Failure> {
         let mut taken = Taken::default();
         let mut bound = None;
         while let Some(slot) = self.decide(world, &mut bound, &mut taken)? {
-            let in_the_way = self.clear_the_way(world, &slot);
-            if in_the_way.is_err() {
+            let cleared = self.clear_the_way(world, &slot);
+            if cleared.is_err() {
                 self.give_back(world, &slot);
             }
-            if let Some(by) = in_the_way? {
-                let at = slot.fixed();
-                let passed = Passed { first: at, last: at, count: 1, why: Why::Overlapped };
-                self.note(world, at, over(&passed, Some(by.clone())))?;
-                taken.passed.push((passed, Some(by)));
-                continue;
-            }
+            let beginning = match cleared? {
+                Ok(beginning) => beginning,
+                Err(by) => {
+                    let at = slot.fixed();
+                    let passed = Passed { first: at, last: at, count: 1, why: Why::Overlapped };
+                    self.note(world, at, over(&passed, Some(by.clone())))?;
+                    taken.passed.push((passed, Some(by)));
+                    continue;
+                }
+            };
             let scheduled = Scheduled { schedule: self.schedule.name.clone(), slot: slot.fixed() };
             // It is decided, and would not run later: a full disk may keep it from being recorded, and not from being tried.
             // The run has a record of its own.
             let _ = self.note(world, slot.fixed(), Became::Begun);
-            let (began, exit) = run(&scheduled);
+            let (began, exit) = run(&scheduled, beginning);
             let _ = self.note(world, slot.fixed(), Became::Ended { run: began, exit });
             taken.ran.push((slot.fixed(), exit));
             if matches!(exit, Exit::Interrupted | Exit::Terminated) {
@@ -176,22 +178,24 @@ impl Turn<'_> {
         Ok(Some(slot))
     }
 
-    /// Waits for, or ends, a run of the same playbook; returns the one that stays in the way.
-    fn clear_the_way(&self, world: &dyn World, slot: &Slot) -> Result<Option<RunId>, Failure> {
-        let Some(other) = world.running(self.playbook)? else { return Ok(None) };
-        match self.schedule.terms.overlap {
-            Overlap::Skip => Ok(Some(other)),
-            Overlap::Kill => world.end(self.playbook).map(|()| None),
-            Overlap::Queue => {
-                // One waits at most: when the next instant comes, that one is to have its turn.
-                let next = self.timetable.after(slot.at.with_timezone(&Utc));
-                while let Some(other) = world.running(self.playbook)? {
-                    if next.as_ref().is_some_and(|next| next.at <= world.now()) {
-                        return Ok(Some(other));
-                    }
-                    world.pause(LOOK)?;
+    /// Waits for, or ends, a run of the same playbook; returns the right to begin, or the run that stays in the way.
+    fn clear_the_way(&self, world: &dyn World, slot: &Slot) -> Result<Result<Beginning, RunId>, Failure> {
+        // One waits at most: when the next instant comes, that one is to have its turn.
+        let next = self.timetable.after(slot.at.with_timezone(&Utc));
+        loop {
+            let Some(beginning) = Beginning::take(self.state, self.playbook)? else {
+                world.pause(LOOK)?;
+                continue;
+            };
+            let Some(other) = world.running(self.playbook)? else { return Ok(Ok(beginning)) };
+            drop(beginning);
+            match self.schedule.terms.overlap {
+                Overlap::Skip => return Ok(Err(other)),
+                Overlap::Kill => world.end(self.playbook)?,
+                Overlap::Queue if next.as_ref().is_some_and(|next| next.at <= world.now()) => {
+                    return Ok(Err(other));
                 }
-                Ok(None)
+                Overlap::Queue => world.pause(LOOK)?,
             }
         }
     }

@@ -8,7 +8,7 @@
 use crate::base::failure::{Code, Exit, Failure};
 use crate::base::ids::RunId;
 use crate::base::schedule::{Passed, Timetable, Why};
-use crate::sys::state::schedule::{self as files, ScheduleLock};
+use crate::sys::state::schedule::{self as files, BeginLock, ScheduleLock};
 use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -82,6 +82,18 @@ pub enum Became {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<RunId>,
     },
+}
+
+/// The right to begin a run of a playbook by a schedule, as long as the value lives. Whoever looks whether another run goes on
+/// keeps it until its own run is on record: two schedules may have the same instant.
+#[derive(Debug)]
+pub struct Beginning(#[expect(dead_code, reason = "held, not read")] BeginLock);
+
+impl Beginning {
+    /// Takes the right; `None` while another process begins a run of the playbook.
+    pub fn take(state: &Path, playbook: &str) -> Result<Option<Self>, Failure> {
+        Ok(BeginLock::take(state, playbook)?.map(Self))
+    }
 }
 
 /// A schedule about which this process alone decides, as long as the value lives.

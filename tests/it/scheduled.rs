@@ -313,6 +313,31 @@ fn a_time_zone_that_nobody_knows_is_told() {
 }
 
 #[test]
+fn two_schedules_of_one_instant_do_not_run_at_once() {
+    let header = "const PLAYBOOK = #{ summary: \"x\", schedule: [\n\
+                  #{ name: \"daily\", cron: \"0 2 * * *\", tz: \"UTC\" },\n\
+                  #{ name: \"weekly\", cron: \"0 2 * * 2\", tz: \"UTC\" }] };\n";
+    for round in 0..3 {
+        let project = TestProject::new()
+            .env("LIFEBOAT_NOW", "2026-05-05T02:00:00Z")
+            .playbook("p", &format!("{header}{SLOW}"));
+        let start = |schedule: &str| {
+            let mut command = project.command(&["run", "--scheduled", schedule, "p"]);
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let mut both = ["daily", "weekly"].map(start);
+        let over = |both: &mut [Child; 2]| both.iter_mut().any(|child| child.try_wait().unwrap().is_some());
+        wait_for("the one that is left out", || over(&mut both));
+        assert_eq!(reader::runs(&project.at(".lifeboat")).unwrap().len(), 1, "round {round}");
+        std::fs::write(project.at("go"), "").unwrap();
+        let mut codes = both.map(|child| ended(child).0);
+        codes.sort_unstable();
+        assert_eq!(codes, [Some(0), Some(11)]);
+        assert_eq!(passed(&project), [("05-05 02:00".to_owned(), Why::Overlapped, 1)]);
+    }
+}
+
+#[test]
 fn one_that_kills_takes_over() {
     let project = project(", overlap: \"kill\"", SLOW, "2026-05-05T02:00:30Z");
     let first = begin(&project, &RUN);

@@ -22,6 +22,25 @@ pub struct ScheduleLock {
     stamp: PathBuf,
 }
 
+/// The right to begin a run of a playbook; dropping it frees it.
+#[derive(Debug)]
+pub struct BeginLock(#[expect(dead_code, reason = "held, not read")] Held);
+
+impl BeginLock {
+    /// Takes the right; `None` while another process is beginning a run of this playbook.
+    ///
+    /// # Errors
+    /// `Io` if the folder or the lock cannot be made.
+    pub fn take(state: &Path, playbook: &str) -> Result<Option<Self>, Failure> {
+        let dir = state.join(FOLDER);
+        fs::create_dir(&dir)?;
+        // No schedule has a name without a letter.
+        let path = dir.join(format!("{}.lock", name_of(playbook, "")));
+        let taken = Held::take(fs::open_lock(&path)?).map_err(|error| Failure::io("lock", &path, &error))?;
+        Ok(taken.ok().map(Self))
+    }
+}
+
 fn name_of(playbook: &str, schedule: &str) -> String {
     // Neither may hold what a file's name cannot, and together they may be long.
     let digest = Digest::of_bytes(format!("{playbook}\0{schedule}").as_bytes()).to_string();

@@ -161,7 +161,7 @@ fn pass(zone: Tz, missed: Missed, overlap: Overlap, weather: &Weather) -> Year {
                 timetable: &job.timetable,
                 delay: job.delay,
             };
-            let mut run = |scheduled: &Scheduled| {
+            let mut run = |scheduled: &Scheduled, _| {
                 ran.entry(index).or_default().push(scheduled.slot.with_timezone(&Utc));
                 if weather.slow > 0 && dice.below(weather.slow) == 0 {
                     let until = world.now() + TimeDelta::minutes(dice.below(180) as i64);
