@@ -14,10 +14,11 @@ source .ci/setup.sh
 ensure_docker
 ensure_schedulers
 
-# The demo is among the tests. It is built before them, so that no compiler works beside them, in a folder of its own, so that
-# nothing replaces the program that they start.
+# The demo is among the tests. It is built before them, so that no compiler works beside them, and its program is put into a folder
+# of its own, so that nothing replaces the one that they start.
 if [[ $# -eq 0 ]]; then
-    cargo build --locked --quiet --target-dir "${CARGO_TARGET_DIR:-target}/demo"
+    target="${CARGO_TARGET_DIR:-target}"
+    CARGO_BUILD_BUILD_DIR="$target" cargo build --locked --quiet --target-dir "$target/demo"
 fi
 
 exec cargo test "$@"

@@ -79,9 +79,10 @@ fn the_demo_runs() {
             demo.env_remove(name);
         }
     }
-    // Where `test.sh` has built it: in the folder of the tests cargo would replace the program that they start.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("demo");
-    demo.current_dir("/").env("LIFEBOAT_PROJECT", project.path()).env("CARGO_TARGET_DIR", target);
+    // In the folder of the tests cargo would replace the program that they start. `test.sh` has built it there.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    demo.env("CARGO_BUILD_BUILD_DIR", target).env("CARGO_TARGET_DIR", target.join("demo"));
+    demo.current_dir("/").env("LIFEBOAT_PROJECT", project.path());
     let output = demo.output().unwrap();
     let shown = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{shown}");
