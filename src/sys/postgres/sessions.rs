@@ -50,7 +50,7 @@ pub(super) fn end(
             Err(_) => return ended.len() as u64,
         }
         round += 1;
-        if round.is_multiple_of(5) {
+        if round % 5 == 1 {
             let waits = format!("pid = ANY (pg_blocking_pids({pid}))");
             let seen = sessions(ender, &waits);
             if !seen.is_empty() {

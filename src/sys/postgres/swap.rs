@@ -14,6 +14,7 @@ use crate::sys::postgres::maintenance::{Maintenance, Standing};
 use crate::sys::postgres::mark::{Kind, Mark};
 use crate::sys::postgres::quote::{ident, literal};
 use crate::sys::postgres::sessions::{self, Holder, holders};
+use crate::sys::postgres::slots::when_free;
 use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
 use std::sync::mpsc::channel;
@@ -81,7 +82,9 @@ pub struct Swapped {
 /// connection broke; and the reason of a cancellation. Each says what has the name now, or that nobody can tell.
 pub(in crate::sys) fn swap(maintenance: &Maintenance, order: &Swap) -> Result<Swapped, Failure> {
     check(maintenance, order)?;
-    let (swapper, ender) = (maintenance.another()?, maintenance.another()?);
+    // What was just closed may still count.
+    let another = || when_free(maintenance.host(), || maintenance.another());
+    let (swapper, ender) = (another()?, another()?);
     swapper.run("SET lock_timeout = 0; SET synchronous_commit = local")?;
     let began = Instant::now();
     let (pid, blockers) = (pid(&swapper)?, Mutex::default());
