@@ -278,7 +278,7 @@ fn a_connection_that_the_server_ends_midway_fails_the_dump() {
     let source = database("ended");
     psql(&source, "CREATE TABLE t AS SELECT n, repeat('x', 200) FROM generate_series(1, 200000) n");
     // Behind the real one stands a slow reader, so that there is a midway.
-    let script = "mkfifo pipe; $REAL \"$@\" > pipe & dump=$!; exec 3< pipe; head -c 100000 <&3; : > begun; sleep 3; cat <&3; wait $dump";
+    let script = "mkfifo pipe; $REAL \"$@\" > pipe & dump=$!; exec 3< pipe; head -c 100000 <&3; : > begun; while [ ! -e ended ]; do sleep 0.05; done; cat <&3; wait $dump";
     let project = with_pg_dump(TestProject::new().database(&source), script);
     let child = project
         .command(&["backup_database", "--jobs", "1"])
@@ -287,19 +287,20 @@ fn a_connection_that_the_server_ends_midway_fails_the_dump() {
         .spawn()
         .unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !project.at("begun").exists() {
+    let sending = format!(
+        "FROM pg_stat_activity WHERE datname = '{}' AND query LIKE 'COPY %' AND wait_event = 'ClientWrite'",
+        source.name
+    );
+    let ask = |what: &str| {
+        psql_output(&cluster().client_env("postgres"), &format!("SELECT {what} {sending}"), &[]).stdout
+    };
+    // It stands still when all between it and the slow reader is full.
+    while !project.at("begun").exists() || ask("count(*)") != b"1\n" {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(20));
     }
-    let ended = psql_output(
-        &cluster().client_env("postgres"),
-        &format!(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}' AND query LIKE 'COPY %'",
-            source.name
-        ),
-        &[],
-    );
-    assert_eq!(ended.stdout, b"1\n", "{ended:?}");
+    assert_eq!(ask("count(pg_terminate_backend(pid))"), b"1\n");
+    std::fs::write(project.at("ended"), "").unwrap();
     let output = child.wait_with_output().unwrap();
     let ran = Ran {
         code: output.status.code().unwrap(),

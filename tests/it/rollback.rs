@@ -257,7 +257,7 @@ fn what_cannot_be_rolled_back_is_told() {
     };
     admin(&format!("DROP DATABASE \"{live}\" WITH (FORCE)"));
     tell("what was live is gone", &place.rollback(&third));
-    admin(&format!("CREATE DATABASE \"{live}\""));
+    admin(&format!("CREATE DATABASE \"{live}\" TEMPLATE template0"));
     tell("somebody made another one", &place.rollback(&third));
     expect![[r#"
         nothing to roll back: exit 1

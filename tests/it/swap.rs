@@ -59,8 +59,10 @@ impl Family {
             "postgres",
             &format!("CREATE ROLE \"{}\" LOGIN CREATEDB PASSWORD '{password}'", family.role),
         );
-        family
-            .sql("postgres", &format!("CREATE DATABASE {} OWNER \"{}\"", quoted(&family.live), family.role));
+        family.sql(
+            "postgres",
+            &format!("CREATE DATABASE {} OWNER \"{}\" TEMPLATE template0", quoted(&family.live), family.role),
+        );
         family.sql(
             &family.live,
             "CREATE TABLE which AS SELECT 'old' AS which; GRANT SELECT ON which TO PUBLIC",

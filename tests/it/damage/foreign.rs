@@ -32,7 +32,7 @@ head -c 5000 /dev/zero > conf/zeros
 echo A=1 > conf/.env
 ln -s .env conf/deep/link
 config=backups/config/aurora_config_20251110_023000.tar.gz
-tar czf "$config" -C conf .
+tar czf "$config" --sort=name -C conf .
 sha256sum "$config" > "$config.sha256"
 "#;
 

@@ -51,7 +51,7 @@ fn missing_roles_are_made_as_they_were_saved_and_others_are_not_touched() {
     std::fs::write(&globals, text.replace("LOGIN", "SUPERUSER LOGIN")).unwrap();
     project.run(&["restore_file", &file]).exits(12).says("globals.sql differs from the manifest");
     admin(&format!("DROP ROLE {name}_group, {name}_stays"));
-    admin(&format!("CREATE DATABASE {name}"));
+    admin(&format!("CREATE DATABASE {name} TEMPLATE template0"));
 }
 
 #[test]

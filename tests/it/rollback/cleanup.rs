@@ -133,7 +133,7 @@ fn only_what_bears_the_mark_is_removed() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     let foreign = TestDatabase { name: format!("{}_before_20251110_020000", place.database.name) };
-    admin(&format!("CREATE DATABASE \"{}\"", foreign.name));
+    admin(&format!("CREATE DATABASE \"{}\" TEMPLATE template0", foreign.name));
     let mut told = String::new();
     for name in [place.database.name.as_str(), &foreign.name, "nowhere", "postgres"] {
         std::fs::write(place.project.at("playbooks/remove.rhai"), text(name)).unwrap();

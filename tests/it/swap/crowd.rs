@@ -157,7 +157,7 @@ fn a_lock_that_another_databases_session_holds_is_named_too() {
     let waits = || {
         family.sql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'BEGIN; COMMENT%' AND wait_event = 'PgSleep'")
     };
-    while waits() == "0" {}
+    crate::aftermath::wait_for("the lock", || waits() != "0");
     let swapped = swap(&maintenance, &order);
     assert_eq!(holder.try_wait().unwrap(), None, "a session of another database was ended");
     // Whatever comes, it must not stand in the way of other tests.
@@ -290,7 +290,10 @@ fn a_staging_database_whose_maker_died_before_marking_it_is_known_by_name_and_li
     let name = format!("{}_staging_20251110_020000_abcdef", family.live);
     family.sql(
         "postgres",
-        &format!("CREATE DATABASE \"{name}\" OWNER \"{}\" CONNECTION LIMIT 47", family.role),
+        &format!(
+            "CREATE DATABASE \"{name}\" OWNER \"{}\" TEMPLATE template0 CONNECTION LIMIT 47",
+            family.role
+        ),
     );
     let found = maintenance.marked(Some(&family.live)).unwrap();
     assert_eq!(found.len(), 1);
