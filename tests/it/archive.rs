@@ -1,6 +1,6 @@
 //! Trees of files in archives, restored by the stock tar.
 
-use crate::project::TestProject;
+use crate::project::{TestProject, noise};
 use expect_test::expect;
 use lifeboat::base::backup::Manifest;
 use std::collections::BTreeMap;
@@ -321,18 +321,6 @@ fn the_same_tree_gives_the_same_bytes() {
     let mut sorted: Vec<&Path> = list.lines().map(Path::new).collect();
     sorted.sort();
     assert_eq!(sorted, list.lines().map(Path::new).collect::<Vec<_>>());
-}
-
-/// Bytes that do not get smaller, so that compressing them takes long.
-fn noise(size: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let word = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    std::iter::repeat_with(word).flatten().take(size).collect()
 }
 
 /// A file whose size changes while it is read; it is large enough for that to be in time.

@@ -313,3 +313,15 @@ impl TestProject {
         tree
     }
 }
+
+/// Bytes that do not get smaller, the same ones every time.
+pub fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let word = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(word).flatten().take(size).collect()
+}

@@ -2,6 +2,7 @@
 
 use super::world::{AnyAction, PASSWORD, World};
 use crate::cluster::{options, psql_output};
+use crate::project::noise;
 use lifeboat::action::archive::{Archive, ArchiveOptions};
 use lifeboat::action::dump::{Dump, DumpOptions};
 use lifeboat::action::exec::{Exec, Variable};
@@ -456,18 +457,6 @@ fn databases(world: &World) -> String {
     let output = psql_output(&variables(&server), "SELECT datname FROM pg_database ORDER BY 1", &[]);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// Bytes that do not compress, so that streams of them take several blocks.
-fn noise(size: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let word = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    std::iter::repeat_with(word).flatten().take(size).collect()
 }
 
 fn write(path: &str) -> Box<dyn AnyAction> {
