@@ -55,7 +55,9 @@ impl ScriptedServer {
 
     /// Waits until a request has arrived.
     pub fn wait_for_request(&self) {
+        let began = std::time::Instant::now();
         while self.seen.lock().unwrap().is_empty() {
+            assert!(began.elapsed().as_secs() < 60, "no request arrives");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }

@@ -34,8 +34,7 @@ impl BeginLock {
     pub fn take(state: &Path, playbook: &str) -> Result<Option<Self>, Failure> {
         let dir = state.join(FOLDER);
         fs::create_dir(&dir)?;
-        // No schedule has a name without a letter.
-        let path = dir.join(format!("{}.lock", name_of(playbook, "")));
+        let path = dir.join(format!("{}.begin.lock", name_of(playbook, "")));
         let taken = Held::take(fs::open_lock(&path)?).map_err(|error| Failure::io("lock", &path, &error))?;
         Ok(taken.ok().map(Self))
     }
